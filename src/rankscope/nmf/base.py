@@ -1,0 +1,267 @@
+"""What the estimators share: fitting a chain to X, what is learned, and scikit-learn's contract."""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from rankscope.errors import LockedFitWarning
+from rankscope.nmf.advance import evaluate
+from rankscope.nmf.blocks import RowBlocks
+from rankscope.nmf.chain import Chain, broadcast_per_factor
+from rankscope.nmf.early_stopping import Which
+from rankscope.nmf.encode import encode
+from rankscope.nmf.fit import Callback, Fit, Progress, Stop, Stopping, fit
+from rankscope.nmf.generate import sample_activations
+from rankscope.nmf.health import Health, inspect
+from rankscope.nmf.initial import INITS, Start
+from rankscope.nmf.levels import classify, detect, label
+from rankscope.nmf.penalty import Penalty
+from rankscope.nmf.progress import progress_bar
+from rankscope.nmf.rules import BlockRule, Rule, make_rule
+from rankscope.nmf.validation import check_factors, check_matrix, check_size
+from rankscope.spectra import product
+from rankscope.trace.history import History, Measure
+from rankscope.trace.levels import Plateau
+
+Solver = Literal["hals", "mu", "gd", "adam", "scalar"]
+Init = Literal["random", "eye", "nndsvd", "nndsvda", "custom"]
+
+
+class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
+    """Everything but how many factors there are."""
+
+    solver: Solver
+    init: Init
+    max_iter: int
+    tol: float
+    stop: Stop
+    plateau: Which
+    keep_plateaus: bool
+    learning_rate: float | None
+    betas: tuple[float, float]
+    inner_sweeps: int
+    l1: float | Sequence[float]
+    l2: float | Sequence[float]
+    cosine_separation: float
+    init_scale: float
+    measures: Mapping[str, Measure] | None
+    track_history: bool
+    block_rows: int | None
+    random_state: Any
+    warm_start: bool
+    callback: Callback | None
+    progress: bool
+
+    @abstractmethod
+    def _layer_sizes(self, X: Tensor, factors: Sequence[Any] | None) -> tuple[int, ...]:
+        """(r₁, …, r_{L-1}) for this X."""
+
+    def transform(self, X: Any) -> Any:
+        """The activations F₁ (m×r₁) of rows X (m×n): the fit's own F₁ subproblem, solved to its end (``encode``)."""
+        check_is_fitted(self)
+        A = check_matrix(self, X, reset=False)
+        factors = [torch.as_tensor(F).to(A) for F in self.factors_[1:]]
+        activations = encode(RowBlocks.of(A, self.block_rows), product(factors), self._penalties(len(factors) + 1)[0])
+        return _like(X, activations)
+
+    def inverse_transform(self, X: Any) -> Any:
+        """The rows (m×n) that activations X (m×r₁) make: X F₂ … F_L."""
+        check_is_fitted(self)
+        F = torch.as_tensor(np.asarray(X) if not isinstance(X, Tensor) else X)
+        dictionary = product([torch.as_tensor(G) for G in self.factors_[1:]])
+        if F.ndim != 2 or F.shape[1] != len(dictionary):
+            raise ValueError(
+                f"X must have {len(dictionary)} columns, one for each component, got shape {tuple(F.shape)}"
+            )
+        return _like(X, F.to(dictionary) @ dictionary)
+
+    def sample(self, n: int = 1, random_state: Any = None) -> Any:
+        """n new rows like those fitted (n×columns): activations drawn between fitted ones (see ``generate``), made
+        into rows.
+
+        Args:
+            n: how many.
+            random_state: seed or numpy RandomState; None draws anew each time.
+        """
+        check_is_fitted(self)
+        n = check_size("n", n)
+        rng = np.random.default_rng(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+        W, *rest = (torch.as_tensor(F).cpu() for F in self.factors_)
+        dictionary = product(rest)
+        gram = (dictionary.double() @ dictionary.double().mT).numpy()
+        activations = sample_activations(W.numpy(), gram, n, rng)
+        return _like(self.factors_[0], torch.from_numpy(activations) @ dictionary)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.factors_[0].shape[1]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = True
+        tags.input_tags.sparse = False
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _fit(self, X: Any, factors: Sequence[Any] | None) -> Any:
+        A = check_matrix(self, X, reset=True)
+        sizes = self._layer_sizes(A, factors)
+        rule = make_rule(
+            self.solver, learning_rate=self.learning_rate, betas=self.betas, inner_sweeps=self.inner_sweeps
+        )
+        penalties = self._penalties(len(sizes) + 1)
+        if self.cosine_separation and isinstance(rule, BlockRule) and not rule.takes_separation:
+            raise ValueError(
+                f"solver={self.solver!r} cannot take cosine_separation (its exact coordinate minimizer has no closed "
+                "form); use 'mu', 'gd', 'adam' or 'scalar'"
+            )
+        stopping = Stopping(self.max_iter, self.stop, self.tol, self.plateau, self.keep_plateaus)
+        blocks = RowBlocks.of(A, self.block_rows)
+        generator = torch.Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31 - 1)))
+        chain = self._start(blocks, sizes, rule, factors, generator)
+
+        with ExitStack() as stack:
+            callbacks = [] if self.callback is None else [self.callback]
+            if self.progress:
+                callbacks.append(stack.enter_context(progress_bar(type(self).__name__)))
+            result = fit(
+                blocks,
+                chain,
+                rule,
+                stopping=stopping,
+                penalties=penalties,
+                history=History(self.measures or {}) if self.track_history else None,
+                callback=_all(callbacks),
+            )
+        self._keep(X, result, blocks, rule, penalties)
+        if result.reason == "interrupted":
+            raise KeyboardInterrupt
+        self._warn(result)
+        return self.factors_[0]
+
+    def _start(
+        self,
+        blocks: RowBlocks,
+        sizes: tuple[int, ...],
+        rule: Rule,
+        factors: Sequence[Any] | None,
+        generator: torch.Generator,
+    ) -> Chain:
+        if self.init not in INITS:
+            raise ValueError(f"init must be one of {', '.join(INITS)}, got {self.init!r}")
+        if (self.init == "custom") != (factors is not None):
+            given = "none were given" if factors is None else f"init is {self.init!r}"
+            raise ValueError(f"init='custom' and custom factors go together, but {given}")
+        if factors is not None:
+            return Chain(tuple(check_factors(factors, blocks.shape, sizes, blocks.A)))
+        if self.warm_start and getattr(self, "factors_", None) is not None:
+            return self._warm_chain(blocks, sizes)
+        if not self.init_scale > 0:
+            raise ValueError(f"init_scale must be positive, got {self.init_scale}")
+        positive = isinstance(rule, BlockRule) and rule.multiplies
+        return Start(sizes, self.init, positive=positive, scale=self.init_scale).chain(blocks, generator)
+
+    def _warm_chain(self, blocks: RowBlocks, sizes: tuple[int, ...]) -> Chain:
+        """The fitted factors; for another number of rows, their activations of these rows in place of F₁."""
+        W, *rest = (torch.as_tensor(F).to(blocks.A) for F in self.factors_)
+        if tuple(F.shape[0] for F in rest) != sizes:
+            raise ValueError(
+                f"warm_start needs the layer sizes of the last fit, {tuple(F.shape[0] for F in rest)}, got {sizes}"
+            )
+        if len(W) != blocks.shape[0]:
+            W = encode(blocks, product(rest), self._penalties(len(sizes) + 1)[0])
+        return Chain((W, *rest))
+
+    def _penalties(self, depth: int) -> tuple[Penalty, ...]:
+        l1 = broadcast_per_factor(self.l1, depth, "l1")
+        l2 = broadcast_per_factor(self.l2, depth, "l2")
+        (separation,) = broadcast_per_factor(self.cosine_separation, 1, "cosine_separation")
+        return tuple(
+            Penalty(a, b, separation if i == depth - 1 else 0.0) for i, (a, b) in enumerate(zip(l1, l2, strict=True))
+        )
+
+    def _keep(self, X: Any, result: Fit, blocks: RowBlocks, rule: Rule, penalties: tuple[Penalty, ...]) -> None:
+        state = evaluate(blocks, result.chain)
+        failed = result.n_iter + 1 if result.reason == "not_finite" else None
+        self.factors_ = [_like(X, F) for F in result.chain.factors]
+        self.components_ = self.factors_[-1]
+        self.n_components_ = result.chain.layer_sizes[-1]
+        self.n_iter_ = result.n_iter
+        self.reconstruction_err_ = blocks.squared_residual(result.chain.first, result.chain.dictionary) ** 0.5
+        self.history_ = result.history
+        self.health_: Health = inspect(state, rule, penalties, not_finite_at=failed)
+        kept = [
+            (classify(plateau, self._health_at(plateau, chain, blocks, rule, penalties)), chain)
+            for plateau, chain in result.plateaus
+        ]
+        self.plateau_factors_ = [[_like(X, F) for F in chain.factors] for _, chain in kept]
+        # Finding and naming plateaus costs as much as some iterations, so a fit that was not asked for them waits.
+        asked = self.stop == "plateau" or self.keep_plateaus
+        self._plateaus = (
+            label([plateau for plateau, _ in kept], blocks, max(result.chain.layer_sizes)) if asked else None
+        )
+
+    def _health_at(
+        self, plateau: Plateau, chain: Chain, blocks: RowBlocks, rule: Rule, penalties: tuple[Penalty, ...]
+    ) -> Health:
+        """The health at a plateau: at its middle, but at the end of the fit where it lasts that long."""
+        return self.health_ if plateau.end >= self.n_iter_ else inspect(evaluate(blocks, chain), rule, penalties)
+
+    @property
+    def plateaus_(self) -> list[Plateau]:
+        """The plateaus of the effective rank; each with its k after ``stop="plateau"`` or with ``keep_plateaus``."""
+        check_is_fitted(self)
+        if self._plateaus is None:
+            found = detect(self.history_)
+            self._plateaus = [classify(p, self.health_) if p.end >= self.n_iter_ else p for p in found]
+        return self._plateaus
+
+    def _warn(self, result: Fit) -> None:
+        if self.health_.locked:
+            warnings.warn(self.health_.messages[0], LockedFitWarning, stacklevel=4)
+        if result.reason == "not_finite":
+            warnings.warn(self.health_.messages[0], ConvergenceWarning, stacklevel=4)
+        if result.reason == "max_iter" and self.stop == "plateau" and not result.plateaus:
+            message = (
+                f"no plateau of the effective rank within max_iter={self.max_iter}; the last factors are kept; "
+                "increase max_iter"
+            )
+            warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        if (
+            result.reason == "max_iter"
+            and self.stop == "tolerance"
+            and self.tol > 0
+            and self.health_.kkt_residual > self.tol
+        ):
+            message = (
+                f"the KKT residual is {self.health_.kkt_residual:.1e} after max_iter={self.max_iter} iterations, above "
+                f"tol={self.tol:g}; increase max_iter or tol"
+            )
+            warnings.warn(message, ConvergenceWarning, stacklevel=4)
+
+
+def _like(X: Any, F: Tensor) -> Any:
+    """F as X came: a tensor for a tensor, otherwise a C-ordered array."""
+    return F.contiguous() if isinstance(X, Tensor) else np.ascontiguousarray(F.cpu().numpy())
+
+
+def _all(callbacks: Sequence[Callback]) -> Callback | None:
+    """One callback that calls them all, and stops when any of them asks to."""
+    if not callbacks:
+        return None
+
+    def callback(step: int, state: Progress) -> bool:
+        answers = [call(step, state) for call in callbacks]
+        return any(answers)
+
+    return callback

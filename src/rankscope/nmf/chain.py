@@ -1,0 +1,107 @@
+"""The model: A ≈ F₁ F₂ … F_L with every F_i ≥ 0.
+
+Plain NMF is L = 2 (W, H), the two-layer deep NMF is L = 3 (W1, W2, H); nothing here or above knows a depth.
+F₁ has a row for every row of A. The others are small and global.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from rankscope.spectra import product
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The factors F₁ (m×r₁), F₂ (r₁×r₂), …, F_L (r_{L-1}×n) of a nonnegative product."""
+
+    factors: tuple[Tensor, ...]
+
+    def __post_init__(self) -> None:
+        shapes = " · ".join("×".join(map(str, F.shape)) for F in self.factors)
+        if len(self.factors) < 2 or any(F.ndim != 2 for F in self.factors):
+            raise ValueError(f"a chain needs at least 2 factors with 2 dimensions each, got {shapes or 'none'}")
+        if any(left.shape[1] != right.shape[0] for left, right in pairwise(self.factors)):
+            raise ValueError(f"inner dimensions of the factors must agree, got {shapes}")
+
+    @property
+    def depth(self) -> int:
+        """L, the number of factors."""
+        return len(self.factors)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n), the shape of the product."""
+        return self.factors[0].shape[0], self.factors[-1].shape[1]
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """(r₁, …, r_{L-1}), the inner dimensions."""
+        return tuple(F.shape[1] for F in self.factors[:-1])
+
+    @property
+    def first(self) -> Tensor:
+        """F₁ (m×r₁)."""
+        return self.factors[0]
+
+    @property
+    def last(self) -> Tensor:
+        """F_L (r_{L-1}×n), the signatures: H."""
+        return self.factors[-1]
+
+    @cached_property
+    def rights(self) -> tuple[Tensor, ...]:
+        """(R₁, …, R_{L-1}), the products to the right of each factor but the last: R_i = F_{i+1} … F_L."""
+        rights = [self.last]
+        for F in reversed(self.factors[1:-1]):
+            rights.append(F @ rights[-1])
+        return tuple(reversed(rights))
+
+    @cached_property
+    def right_grams(self) -> tuple[Tensor, ...]:
+        """(R₁R₁ᵀ, …, R_{L-1}R_{L-1}ᵀ) in float64: the solvers' Q, and one half of the spectrum."""
+        wide = [*(R.to(torch.float64) for R in self.rights[:-1]), self.last_in_float64]
+        return tuple(R @ R.mT for R in wide)
+
+    @cached_property
+    def last_in_float64(self) -> Tensor:
+        """F_L (r_{L-1}×n) in float64."""
+        return self.last.to(torch.float64)
+
+    @property
+    def dictionary(self) -> Tensor:
+        """F₂ … F_L (r₁×n): the rows that F₁ combines."""
+        return self.rights[0]
+
+    def product(self) -> Tensor:
+        """F₁ … F_L (m×n), formed whole."""
+        return product(self.factors)
+
+    def flat(self) -> Tensor:
+        """All entries as one vector."""
+        return torch.cat([F.reshape(-1) for F in self.factors])
+
+    def like(self, theta: Tensor) -> "Chain":
+        """The chain of these shapes whose entries are the vector ``theta``."""
+        parts = theta.split([F.numel() for F in self.factors])
+        return Chain(tuple(part.view_as(F) for part, F in zip(parts, self.factors, strict=True)))
+
+
+def fold(P: Tensor, S: Tensor, F: Tensor) -> tuple[Tensor, Tensor]:
+    """Move F from the right of a split to its left: (LᵀL, LᵀA) becomes ((LF)ᵀLF, (LF)ᵀA), the Gram in float64."""
+    wide = F.to(P.dtype)
+    return wide.mT @ P @ wide, F.mT @ S
+
+
+def broadcast_per_factor(value: float | Sequence[float], depth: int, name: str) -> tuple[float, ...]:
+    """One number for every factor: a number is repeated, a sequence must have one entry each."""
+    values = (float(value),) * depth if isinstance(value, int | float) else tuple(float(v) for v in value)
+    if len(values) != depth:
+        raise ValueError(f"{name} must be one number or one for each of the {depth} factors, got {len(values)}")
+    if any(not v >= 0 or v == float("inf") for v in values):  # Written so that NaN is refused too.
+        raise ValueError(f"{name} must be finite and at least 0, got {value}")
+    return values

@@ -1,0 +1,33 @@
+"""Activations of new rows for a fitted dictionary: the F₁ subproblem, solved to its end.
+
+For R = F₂ … F_L (r×n) and rows A (m×n): min over F ≥ 0 of ½‖A − F R‖² + penalty(F), convex, one row independent of
+the next.
+"""
+
+import torch
+from torch import Tensor
+
+from rankscope.nmf.blocks import RowBlocks
+from rankscope.nmf.penalty import Penalty
+from rankscope.nmf.rules import Hals
+from rankscope.nmf.subproblem import Hessian, Subproblem
+
+SWEEPS_PER_CHECK = 10
+
+
+def encode(blocks: RowBlocks, R: Tensor, penalty: Penalty, *, max_sweeps: int = 5000) -> Tensor:
+    """The activations F (m×r) of the rows of A, by coordinate descent from zero until the KKT residual is rounding."""
+    hessian = Hessian(None, R @ R.mT)
+    # What a product in this precision can resolve.
+    tolerance = torch.finfo(R.dtype).eps ** 0.75
+
+    def solve(rows: slice, F: Tensor, C: Tensor) -> Tensor:
+        problem = Subproblem(hessian, C, penalty)
+        scale = C.square().sum()
+        for _ in range(0, max_sweeps, SWEEPS_PER_CHECK):
+            F = Hals(SWEEPS_PER_CHECK).step(F, problem)
+            if problem.violation(F) <= tolerance**2 * scale:
+                break
+        return F
+
+    return blocks.map_first(R.new_zeros(blocks.shape[0], R.shape[0]), R, solve)

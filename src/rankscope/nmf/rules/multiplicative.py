@@ -1,0 +1,48 @@
+"""Multiplicative updates."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rankscope.nmf.penalty import NO_PENALTY
+from rankscope.nmf.rules.line_search import descend
+from rankscope.nmf.rules.rule import BlockRule
+from rankscope.nmf.subproblem import Subproblem
+
+
+@dataclass(frozen=True)
+class Multiplicative(BlockRule):
+    """F ← F ∘ (C + ∇⁻) / (P F Q + ∇⁺), with ∇⁺ − ∇⁻ the gradient of the penalty. The objective never rises.
+
+    An entry at zero stays there: start strictly positive.
+
+    Reference: Lee & Seung 2001, NIPS 13, "Algorithms for non-negative matrix factorization".
+    """
+
+    @property
+    def takes_separation(self) -> bool:
+        """Yes, with backtracking along the direction of the step."""
+        return True
+
+    @property
+    def multiplies(self) -> bool:
+        """Yes."""
+        return True
+
+    def step(self, F: Tensor, problem: Subproblem) -> Tensor:
+        """One multiplicative update of F."""
+        denominator = problem.hessian(F)
+        numerator = problem.C
+        if problem.penalty != NO_PENALTY:
+            positive, negative = problem.penalty.gradient_parts(F)
+            denominator = denominator + positive
+            numerator = numerator + negative
+        # Where the denominator is 0, F is 0 too or the whole component is; the quotient must only stay finite.
+        smallest = torch.finfo(torch.float32).eps
+        updated = numerator / denominator.masked_fill_(denominator == 0, smallest)
+        updated.mul_(F)
+        if not problem.penalty.separation:
+            return updated
+        # The majorizer behind the update holds for quadratics; its direction, −F/(P F Q + ∇⁺) ∘ ∇f, descends anyway.
+        return descend(F, problem, lambda t: torch.lerp(F, updated, t))

@@ -1,0 +1,80 @@
+"""All a solver ever sees: with the other factors fixed, one factor F ≥ 0 minimizes
+
+    f(F) = ½⟨P F Q, F⟩ − ⟨C, F⟩ + penalty(F),     P = LᵀL,  Q = R Rᵀ,  C = Lᵀ A Rᵀ
+
+with L and R the products left and right of F. This equals ½‖A − L F R‖² up to the constant ½‖A‖², and needs neither A
+nor the residual. The gradient is P F Q − C + ∇penalty.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from rankscope.nmf.penalty import NO_PENALTY, Penalty
+
+
+@dataclass(frozen=True)
+class Hessian:
+    """F ↦ P F Q, the second derivative of the fit, with P (a×a) and Q (b×b), None standing for the identity."""
+
+    P: Tensor | None
+    Q: Tensor | None
+
+    @classmethod
+    def of(cls, P: Tensor | None, Q: Tensor | None, F: Tensor) -> Self:
+        """The Hessian from float64 Grams, in the precision of F."""
+        return cls(None if P is None else P.to(F.dtype), None if Q is None else Q.to(F.dtype))
+
+    def __call__(self, F: Tensor) -> Tensor:
+        """P F Q."""
+        if self.P is not None:
+            F = self.P @ F
+        return F if self.Q is None else F @ self.Q
+
+    def diagonal(self, F: Tensor) -> Tensor:
+        """diag(P) F diag(Q): every entry times its own curvature."""
+        if self.P is not None:
+            F = self.P.diagonal().unsqueeze(1) * F
+        return F if self.Q is None else F * self.Q.diagonal()
+
+    @cached_property
+    def lipschitz(self) -> float:
+        """λ_max(P) λ_max(Q), the Lipschitz constant of the gradient."""
+        return _largest_eigenvalue(self.P) * _largest_eigenvalue(self.Q)
+
+
+@dataclass(frozen=True)
+class Subproblem:
+    """min over F ≥ 0 of ½⟨P F Q, F⟩ − ⟨C, F⟩ + penalty(F)."""
+
+    hessian: Hessian
+    C: Tensor
+    penalty: Penalty = NO_PENALTY
+
+    def objective(self, F: Tensor) -> Tensor:
+        """f(F), a 0-d tensor."""
+        return torch.sum((0.5 * self.hessian(F) - self.C) * F) + self.penalty.value(F)
+
+    def gradient(self, F: Tensor) -> Tensor:
+        """∇f(F) = P F Q − C + ∇penalty(F), of F's shape."""
+        gradient = self.hessian(F) - self.C
+        if self.penalty == NO_PENALTY:
+            return gradient
+        positive, negative = self.penalty.gradient_parts(F)
+        return gradient + positive - negative
+
+    def violation(self, F: Tensor) -> Tensor:
+        """‖v‖² with v = min(∇f, D ∘ F) and D_ij = P_ii Q_jj + ℓ₂ the curvature of an entry: zero exactly at a KKT
+        point.
+
+        v is the gradient, but where that pushes an entry towards zero no more than what would take it there: an entry
+        that multiplication keeps just above zero does not count.
+        """
+        return torch.minimum(self.gradient(F), self.hessian.diagonal(F) + self.penalty.l2 * F).square().sum()
+
+
+def _largest_eigenvalue(M: Tensor | None) -> float:
+    return 1.0 if M is None else torch.linalg.eigvalsh(M.to(torch.float64))[-1].item()

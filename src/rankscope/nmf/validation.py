@@ -1,0 +1,101 @@
+"""What may come in: a nonnegative, finite matrix, and sizes and factors that fit it."""
+
+import numbers
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import _check_feature_names, _num_features, validate_data
+from torch import Tensor
+
+
+def check_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Tensor:
+    """X as a floating tensor (m×n) without a copy where its dtype allows: tensors stay on their device, float32 stays
+    float32.
+
+    With ``reset`` the estimator learns n_features_in_ (and feature names), without it they must match.
+
+    Raises:
+        ValueError: X is not 2-d, empty, complex, or has entries that are negative, NaN or inf.
+        TypeError: X is sparse, or its entries are not numbers.
+    """
+    if isinstance(X, Tensor):
+        matrix = _check_tensor(estimator, X, reset=reset)
+    else:
+        shape = np.shape(X) if isinstance(X, np.ndarray) else getattr(X, "shape", None)
+        if shape is not None and len(shape) != 2:
+            _refuse_dimensions(shape)
+        if isinstance(X, np.ndarray) and np.iscomplexobj(X):
+            raise ValueError(f"Complex data not supported: X must be real, got {X.dtype}; take X.real or abs(X)")
+        array = validate_data(estimator, X, dtype=[np.float64, np.float32], ensure_all_finite=False, reset=reset)
+        matrix = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    _refuse_first(matrix, ~matrix.isfinite(), "X must not contain NaN or inf", "remove or impute it")
+    _refuse_first(
+        matrix,
+        matrix < 0,
+        f"Negative values in data passed to {type(estimator).__name__}: X must be >= 0",
+        "shift or clip it",
+    )
+    return matrix
+
+
+def check_size(name: str, value: Any) -> int:
+    """A whole number from 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
+    return int(value)
+
+
+def check_factors(
+    factors: Sequence[Any], shape: tuple[int, int], layer_sizes: Sequence[int], like: Tensor
+) -> list[Tensor]:
+    """Custom factors F₁ … F_L as tensors like A: nonnegative, finite, of the shapes that A and the layers ask for."""
+    inner = [shape[0], *layer_sizes, shape[1]]
+    if len(factors) != len(inner) - 1:
+        raise ValueError(f"init='custom' needs {len(inner) - 1} factors, got {len(factors)}")
+    tensors = []
+    for i, (F, expected) in enumerate(zip(factors, pairwise(inner), strict=True), start=1):
+        tensor = torch.as_tensor(np.asarray(F) if not isinstance(F, Tensor) else F).to(like)
+        if tuple(tensor.shape) != expected:
+            got = "×".join(map(str, tensor.shape))
+            raise ValueError(f"factor {i} must be {expected[0]}×{expected[1]} (X is {shape[0]}×{shape[1]}), got {got}")
+        _refuse_first(tensor, ~tensor.isfinite(), f"factor {i} must be finite", "replace it")
+        _refuse_first(tensor, tensor < 0, f"factor {i} must be >= 0", "clip it")
+        if not tensor.any():
+            raise ValueError(f"factor {i} must not be all zero, where no solver can leave; start strictly positive")
+        tensors.append(tensor.clone())
+    return tensors
+
+
+def _check_tensor(estimator: BaseEstimator, X: Tensor, *, reset: bool) -> Tensor:
+    if X.ndim != 2:
+        _refuse_dimensions(X.shape)
+    if X.is_complex():
+        raise ValueError(f"Complex data not supported: X must be real, got {X.dtype}; take X.real or X.abs()")
+    if X.is_sparse or X.layout != torch.strided:
+        raise TypeError("Sparse data was passed, but dense data is required; use X.to_dense()")
+    if X.numel() == 0:
+        raise ValueError(f"X must have at least one row and one column, got shape {tuple(X.shape)}")
+    _check_feature_names(estimator, X, reset=reset)
+    if reset:
+        estimator.n_features_in_ = _num_features(X)
+    elif estimator.n_features_in_ != X.shape[1]:
+        expected = f"{type(estimator).__name__} is expecting {estimator.n_features_in_} features as input"
+        raise ValueError(f"X has {X.shape[1]} features, but {expected}")
+    return X.detach() if X.dtype in (torch.float32, torch.float64) else X.detach().to(torch.float32)
+
+
+def _refuse_dimensions(shape: Sequence[int]) -> None:
+    raise ValueError(
+        f"X must have 2 dimensions (rows × columns), got shape {tuple(shape)}. Reshape your data: "
+        "X.reshape(1, -1) makes one row of it"
+    )
+
+
+def _refuse_first(matrix: Tensor, bad: Tensor, rule: str, remedy: str) -> None:
+    if bad.any():
+        row, column = (int(i) for i in bad.nonzero()[0])
+        raise ValueError(f"{rule}, got {matrix[row, column].item()} at row {row}, column {column}; {remedy}")

@@ -1,0 +1,103 @@
+"""Watching a fit: errors and spectra at every step, read off what the solver forms anyway.
+
+With the chain split before its last factor, A ≈ L H, one step leaves C = LᵀA, and
+
+    ‖A − L H‖² = ‖A‖² − 2⟨C, H⟩ + ⟨LᵀL, HHᵀ⟩,     σ(L H)² = eigenvalues of (LᵀL)(HHᵀ),
+
+and P = LᵀL, Q = HHᵀ are what the solver forms anyway, so a row of History costs O(r³) and never looks at A. The
+arithmetic is done for many steps at once, because at small sizes calling a kernel costs more than running it.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rankscope.nmf.advance import Trace
+from rankscope.nmf.blocks import RowBlocks
+from rankscope.nmf.chain import Chain
+from rankscope.spectra import gram_singular_values
+from rankscope.trace.history import Columns, History, Rows
+
+# Below these relative errors the difference of traces has lost too many digits and the residual itself is taken.
+CANCELLATION = {torch.float64: 1e-10, torch.float32: 1e-5}
+MAX_PENDING = 64
+PENDING_BYTES = 16 * 2**20
+
+
+class Sighting(NamedTuple):
+    """One step as it was seen: its number, the time, the factors, their Grams."""
+
+    step: int
+    seconds: float
+    factors: tuple[Tensor, ...]
+    trace: Trace
+
+    @property
+    def chain(self) -> Chain:
+        """The chain anew: the one that was seen holds products, and many of those would push A out of the cache."""
+        return Chain(self.factors)
+
+
+@dataclass
+class Watch:
+    """Collects sightings and turns them into rows of a History, a batch at a time.
+
+    Args:
+        blocks: A.
+        history: gets the rows.
+        prompt: whether somebody waits for the rows, to stop the fit by them.
+    """
+
+    blocks: RowBlocks
+    history: History
+    prompt: bool = False
+    _started: float = field(default_factory=time.perf_counter, init=False)
+    _pending: list[Sighting] = field(default_factory=list, init=False)
+    _most_pending: int = field(default=0, init=False)
+
+    def see(self, step: int, chain: Chain, trace: Trace) -> bool:
+        """Remember a step; True when it is time to flush: when enough wait, or when prompt after 3% more steps."""
+        if not self._most_pending:
+            size = sum(F.numel() * F.element_size() for F in chain.factors)
+            self._most_pending = max(1, min(MAX_PENDING, PENDING_BYTES // size))
+        self._pending.append(Sighting(step, time.perf_counter() - self._started, chain.factors, trace))
+        return len(self._pending) >= (min(self._most_pending, 1 + step // 32) if self.prompt else self._most_pending)
+
+    def flush(self) -> tuple[list[Sighting], Columns]:
+        """The sightings since the last flush and their rows, now in the history. Rows that are not finite hold NaN."""
+        seen, self._pending = self._pending, []
+        if not seen:
+            return seen, {name: np.empty(0) for name in self.history.columns}
+        squared_error, sigma = _measure(seen, self.blocks)
+        norm = self.blocks.squared_norm
+        rows = Rows(
+            step=[sighting.step for sighting in seen],
+            seconds=[sighting.seconds for sighting in seen],
+            relative_error=squared_error / norm if norm > 0 else squared_error.where(squared_error == 0, torch.inf),
+            absolute_error=squared_error.sqrt(),
+            sigma=sigma,
+        )
+        return seen, self.history.extend(rows)
+
+
+def _measure(seen: Sequence[Sighting], blocks: RowBlocks) -> tuple[Tensor, Tensor]:
+    """‖A − B‖² (T) and the singular values of B (T, r) of the products B at T sightings, in float64."""
+    P, Q, inner = (torch.stack(tensors) for tensors in zip(*(sighting.trace for sighting in seen), strict=True))
+    squared_error = blocks.squared_norm - 2 * inner + (P * Q).sum((1, 2))
+
+    cancelled = squared_error < CANCELLATION.get(blocks.A.dtype, 1e-2) * blocks.squared_norm
+    for t in cancelled.nonzero().flatten().tolist():
+        chain = seen[t].chain
+        squared_error[t] = blocks.squared_residual(chain.first, chain.dictionary)
+
+    finite = squared_error.isfinite()
+    if finite.all():
+        return squared_error, gram_singular_values(P, Q)
+    sigma = torch.full(P.shape[:2], torch.nan, dtype=torch.float64, device=P.device)
+    sigma[finite] = gram_singular_values(P[finite], Q[finite])
+    return squared_error, sigma
