@@ -1,0 +1,159 @@
+"""W = Σ_k A_k ⊗ B_k: a sum of K Kronecker products, every one of full rank for O(√(out·in)) parameters.
+
+With x reshaped to X (i₁×i₂) one term is (A ⊗ B) x = A X Bᵀ, so W is never needed. Reordered so that each row holds one
+o₁×i₁ position and each column one o₂×i₂ position, W is a matrix of rank K: the nearest sum to a given W is that
+matrix's truncated singular value decomposition.
+
+Reference: Van Loan & Pitsianis 1993, "Approximation with Kronecker products", doi:10.1007/978-94-015-8196-7_17.
+"""
+
+from typing import Self, cast, final
+
+import torch
+from torch import Tensor, nn
+
+from rankscope.spectra import singular_values
+from rankscope.weights.structure import (
+    Nearest,
+    Structure,
+    calibrate,
+    check_range,
+    dense_singular_values,
+    divisors,
+    fill_normal,
+    linear_std,
+    nearest,
+    padded,
+    shape_of,
+)
+
+Shape = tuple[int, int]
+
+
+@final
+class Kronecker(Structure):
+    """W = Σ_{k≤K} A_k ⊗ B_k with A (K×o₁×i₁) and B (K×o₂×i₂), o₁o₂ = out, i₁i₂ = in; both N(0, (τ²/K)^½) at the start.
+
+    Args:
+        out_features, in_features: the shape of W.
+        terms: K in 1..min(o₁i₁, o₂i₂).
+        left_shape: (o₁, i₁), which must divide (out, in); by default the one with the fewest parameters, of those the
+            one that reaches the highest rank.
+        generator: of the start; by default the global one.
+
+    Raises:
+        ValueError: the left shape does not divide W's, both sizes of W are prime and no left shape is given, or K is
+            out of range.
+    """
+
+    def __init__(
+        self,
+        out_features: int,
+        in_features: int,
+        terms: int = 1,
+        *,
+        left_shape: Shape | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(out_features, in_features)
+        o1, i1 = _smallest(out_features, in_features) if left_shape is None else left_shape
+        o2, i2 = _quotient((out_features, in_features), (o1, i1))
+        self.left_shape, self.right_shape = (o1, i1), (o2, i2)
+        sizes = f"the factors are {o1}×{i1} and {o2}×{i2}"
+        self.terms = check_range("terms", terms, 1, min(o1 * i1, o2 * i2), why=sizes)
+        self.A = nn.Parameter(torch.empty(terms, o1, i1))
+        self.B = nn.Parameter(torch.empty(terms, o2, i2))
+        self.reset_parameters(generator)
+
+    @classmethod
+    def nearest(cls, W: Tensor, terms: int = 1, *, left_shape: Shape | None = None) -> Nearest[Self]:
+        """The K leading terms of the Van Loan–Pitsianis decomposition of W (out×in)."""
+        out_features, in_features = shape_of(W)
+        return nearest(cls(out_features, in_features, terms, left_shape=left_shape, generator=torch.Generator()), W)
+
+    def matrix(self) -> Tensor:
+        W = torch.einsum("kab,kcd->acbd", self.A, self.B)
+        return W.reshape(self.out_features, self.in_features)
+
+    def multiply(self, x: Tensor) -> Tensor:
+        X = x.reshape(*x.shape[:-1], self.left_shape[1], self.right_shape[1])
+        left_first, right_first = self._orders()
+        if right_first <= left_first:
+            Y = torch.einsum("...bkc,kab->...ac", torch.einsum("...bd,kcd->...bkc", X, self.B), self.A)
+        else:
+            Y = torch.einsum("...akd,kcd->...ac", torch.einsum("...bd,kab->...akd", X, self.A), self.B)
+        return Y.reshape(*x.shape[:-1], self.out_features)
+
+    def matrix_flops(self) -> int:
+        return 2 * self.terms * self.out_features * self.in_features
+
+    def multiply_flops(self, batch: int) -> int:
+        return batch * min(self._orders())
+
+    @property
+    def max_rank(self) -> int:
+        one_term = min(self.left_shape) * min(self.right_shape)
+        return min(self.terms * one_term, self.out_features, self.in_features)
+
+    def singular_values(self) -> Tensor:
+        if self.terms > 1:
+            return dense_singular_values(self)
+        left, right = (cast(Tensor, singular_values(part.detach()[0])) for part in (self.A, self.B))
+        return padded(torch.outer(left, right), min(self.out_features, self.in_features))
+
+    def draw(self, std: float, generator: torch.Generator | None) -> None:
+        for part in (self.A, self.B):
+            fill_normal(part, (std**2 / self.terms) ** 0.25, generator)
+
+    def scale(self, factor: float) -> None:
+        for part in (self.A, self.B):
+            part.mul_(factor**0.5)
+
+    def extra_repr(self) -> str:
+        (o1, i1), (o2, i2) = self.left_shape, self.right_shape
+        return f"{super().extra_repr()}, terms={self.terms}, ({o1}×{i1})⊗({o2}×{i2})"
+
+    def _start(self, generator: torch.Generator | None) -> None:
+        tau = linear_std(self.in_features)
+        self.draw(tau, generator)
+        calibrate(self, tau)
+
+    def _approach(self, W: Tensor) -> None:
+        (o1, i1), (o2, i2) = self.left_shape, self.right_shape
+        rearranged = W.reshape(o1, o2, i1, i2).permute(0, 2, 1, 3).reshape(o1 * i1, o2 * i2)
+        U, sigma, Vt = torch.linalg.svd(rearranged, full_matrices=False)
+        root = sigma[: self.terms].sqrt()
+        self.A.copy_((U[:, : self.terms] * root).mT.reshape(self.A.shape))
+        self.B.copy_((root[:, None] * Vt[: self.terms]).reshape(self.B.shape))
+
+    def _orders(self) -> tuple[int, int]:
+        """The operations for one vector with A applied first, and with B applied first."""
+        (o1, i1), (o2, i2) = self.left_shape, self.right_shape
+        K = self.terms
+        return 2 * K * (o1 * i1 * i2 + o1 * i2 * o2), 2 * K * (i1 * i2 * o2 + o1 * i1 * o2)
+
+
+def _smallest(out_features: int, in_features: int) -> Shape:
+    """The left shape with the fewest parameters; ties go to the highest rank, then to the squarest left factor."""
+
+    def cost(shape: Shape) -> tuple[int, int, float]:
+        (o1, i1), (o2, i2) = shape, (out_features // shape[0], in_features // shape[1])
+        return o1 * i1 + o2 * i2, -min(o1, i1) * min(o2, i2), max(o1, i1) / min(o1, i1)
+
+    rows, columns = divisors(out_features), divisors(in_features)
+    if len(rows) <= 2 and len(columns) <= 2:
+        raise ValueError(
+            f"a Kronecker product needs a size of W that factors, got {out_features}×{in_features}; "
+            f"change a size to a composite number or use LowRank"
+        )
+    return min(((o1, i1) for o1 in rows for i1 in columns), key=cost)
+
+
+def _quotient(whole: Shape, left: Shape) -> Shape:
+    for name, size, part in zip(("out", "in"), whole, left, strict=True):
+        if part < 1 or size % part:
+            raise ValueError(
+                f"left_shape must divide {whole[0]}×{whole[1]}, got {left[0]}×{left[1]}; "
+                f"choose its {name} size among {', '.join(map(str, divisors(size)))}"
+            )
+    return whole[0] // left[0], whole[1] // left[1]

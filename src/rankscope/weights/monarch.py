@@ -1,0 +1,150 @@
+"""W made of two block-diagonal matrices with a transpose between them: every output sees every input, in O(n^1.5).
+
+With in = m₀·m₁ and out = n₀·n₁, and R components for every pair of blocks (the block tensor-train; R = 1 is Monarch),
+
+    W[n₀n₁, m₀m₁] = Σ_ρ C[m₁, m₀, n₀, ρ] · D[n₀, ρ, m₁, n₁].
+
+For fixed (n₀, m₁) that is an n₁×m₀ matrix of rank R with parameters of its own, so the nearest one to a given W
+truncates each block's singular value decomposition.
+
+References: Dao et al. 2022, arXiv:2204.00595; Qiu et al. 2024, "Compute Better Spent", arXiv:2406.06248.
+"""
+
+import math
+from typing import Self, final
+
+import torch
+from torch import Tensor, nn
+
+from rankscope.spectra import spectrum
+from rankscope.weights.structure import (
+    Nearest,
+    Structure,
+    calibrate,
+    check_range,
+    divisors,
+    fill_normal,
+    linear_std,
+    nearest,
+    padded,
+    shape_of,
+)
+
+Blocks = tuple[int, int]
+
+
+@final
+class Monarch(Structure):
+    """W[n₀n₁, m₀m₁] = Σ_{ρ≤R} C[m₁, m₀, n₀, ρ]·D[n₀, ρ, m₁, n₁], both N(0, (τ²/R)^½) at the start.
+
+    It has R·(n₀·in + m₁·out) parameters.
+
+    Args:
+        out_features, in_features: the shape of W.
+        rank: R in 1..min(n₁, m₀).
+        blocks: (n₀, m₁), how many groups of outputs and of inputs there are; they must divide (out, in). By default the
+            divisors nearest to (√out, √in).
+        generator: of the start; by default the global one.
+
+    Raises:
+        ValueError: the blocks do not divide W's shape, both sizes of W are prime and no blocks are given, or R is out
+            of range.
+    """
+
+    def __init__(
+        self,
+        out_features: int,
+        in_features: int,
+        rank: int = 1,
+        *,
+        blocks: Blocks | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(out_features, in_features)
+        n0, m1 = _balanced(out_features, in_features) if blocks is None else blocks
+        self.n0, self.m1 = _divisor("out", out_features, n0), _divisor("in", in_features, m1)
+        self.n1, self.m0 = out_features // n0, in_features // m1
+        self.rank = check_range("rank", rank, 1, min(self.n1, self.m0), why=f"a block of W is {self.n1}×{self.m0}")
+        self.C = nn.Parameter(torch.empty(self.m1, self.m0, self.n0, rank))
+        self.D = nn.Parameter(torch.empty(self.n0, rank, self.m1, self.n1))
+        self.reset_parameters(generator)
+
+    @classmethod
+    def nearest(cls, W: Tensor, rank: int = 1, *, blocks: Blocks | None = None) -> Nearest[Self]:
+        """The truncated singular value decomposition of every block of W (out×in)."""
+        out_features, in_features = shape_of(W)
+        return nearest(cls(out_features, in_features, rank, blocks=blocks, generator=torch.Generator()), W)
+
+    def matrix(self) -> Tensor:
+        W = torch.einsum("banr,nrbk->nkab", self.C, self.D)
+        return W.reshape(self.out_features, self.in_features)
+
+    def multiply(self, x: Tensor) -> Tensor:
+        X = x.reshape(*x.shape[:-1], self.m0, self.m1)
+        Z = torch.einsum("...ab,banr->...bnr", X, self.C)
+        return torch.einsum("...bnr,nrbk->...nk", Z, self.D).reshape(*x.shape[:-1], self.out_features)
+
+    def matrix_flops(self) -> int:
+        return 2 * self.rank * self.out_features * self.in_features
+
+    def multiply_flops(self, batch: int) -> int:
+        return 2 * batch * self.rank * (self.n0 * self.in_features + self.m1 * self.out_features)
+
+    @property
+    def max_rank(self) -> int:
+        return min(self.n0 * min(self.n1, self.m1 * self.rank), self.m1 * min(self.m0, self.n0 * self.rank))
+
+    def singular_values(self) -> Tensor:
+        # Thin QR of each block of the two block-diagonal factors leaves a core that is never larger than W.
+        C, D = (part.detach().to(torch.float64) for part in (self.C, self.D))
+        right = torch.linalg.qr(C.flatten(2), mode="r").R.unflatten(2, (self.n0, self.rank))  # m1 × k0 × n0 × R
+        outputs = D.permute(0, 3, 2, 1).flatten(2)  # n0 × n1 × (m1 R)
+        left = torch.linalg.qr(outputs, mode="r").R.unflatten(2, (self.m1, self.rank))  # n0 × k1 × m1 × R
+        core = torch.einsum("nkbr,banr->nkba", left, right).flatten(0, 1).flatten(1)
+        return padded(spectrum([core]), min(self.out_features, self.in_features))
+
+    def draw(self, std: float, generator: torch.Generator | None) -> None:
+        for part in (self.C, self.D):
+            fill_normal(part, (std**2 / self.rank) ** 0.25, generator)
+
+    def scale(self, factor: float) -> None:
+        for part in (self.C, self.D):
+            part.mul_(factor**0.5)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, rank={self.rank}, blocks={self.n0}×{self.m1}"
+
+    def _start(self, generator: torch.Generator | None) -> None:
+        tau = linear_std(self.in_features)
+        self.draw(tau, generator)
+        calibrate(self, tau)
+
+    def _approach(self, W: Tensor) -> None:
+        blocks = W.reshape(self.n0, self.n1, self.m0, self.m1).permute(0, 3, 1, 2)  # n0 × m1 × n1 × m0
+        U, sigma, Vt = torch.linalg.svd(blocks, full_matrices=False)
+        root = sigma[..., : self.rank].sqrt()
+        self.D.copy_((U[..., : self.rank] * root[..., None, :]).permute(0, 3, 1, 2))
+        self.C.copy_((Vt[..., : self.rank, :] * root[..., None]).permute(1, 3, 0, 2))
+
+
+def _balanced(out_features: int, in_features: int) -> Blocks:
+    """The divisors nearest to (√out, √in) on a log scale, the smaller of two equally near."""
+    if len(divisors(out_features)) <= 2 and len(divisors(in_features)) <= 2:
+        raise ValueError(
+            f"Monarch needs a size of W that factors, got {out_features}×{in_features}; "
+            f"change a size to a composite number or use LowRank"
+        )
+    n0, m1 = (
+        min(divisors(size), key=lambda d, n=size: (round(abs(math.log(d * d / n)), 9), d))
+        for size in (out_features, in_features)
+    )
+    return n0, m1
+
+
+def _divisor(name: str, size: int, blocks: int) -> int:
+    if blocks < 1 or size % blocks:
+        raise ValueError(
+            f"blocks must divide the shape of W, got {blocks} for {name} = {size}; "
+            f"choose among {', '.join(map(str, divisors(size)))}"
+        )
+    return blocks
