@@ -1,0 +1,1 @@
+"""The studies: from a configuration to a finished run folder."""
