@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rankscope.nmf import NMF, DeepNMF
+    from rankscope.trace import RankTracker
 
 __version__ = "0.1.0"
-__all__ = ["NMF", "DeepNMF", "__version__"]
+__all__ = ["NMF", "DeepNMF", "RankTracker", "__version__"]
 
-_HOMES = {"NMF": "rankscope.nmf", "DeepNMF": "rankscope.nmf"}
+_HOMES = {"NMF": "rankscope.nmf", "DeepNMF": "rankscope.nmf", "RankTracker": "rankscope.trace"}
 
 
 def __getattr__(name: str) -> Any:

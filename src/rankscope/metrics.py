@@ -76,9 +76,13 @@ def numerical_rank(A: Matrix | Factors) -> float | Tensor:
     single = dtype in (torch.float32, np.float32)
     eps = float(np.finfo(np.float32 if single else np.float64).eps)
     factors = as_factors(A)
-    sigma = spectrum(factors)
     largest = max(factors[0].shape[0], factors[-1].shape[1])
-    return _like(A, (sigma > largest * eps * sigma[:1]).sum().to(torch.float64))
+    return _like(A, resolved_rank(spectrum(factors), largest * eps))
+
+
+def resolved_rank(sigma: Tensor, resolution: float) -> Tensor:
+    """#{σ > resolution · σ₁} of singular values (…, r), descending: how many stand out of the rounding."""
+    return (sigma > resolution * sigma[..., :1]).sum(-1).to(torch.float64)
 
 
 def cosine_separation_loss(H: Matrix) -> float | Tensor:

@@ -56,7 +56,7 @@ class History:
         """Append the rows and return them by column."""
         sigma = rows.sigma
         second = sigma[:, 1] if sigma.shape[1] > 1 else torch.zeros_like(sigma[:, 0])
-        measured = {name: _formula(measure)(sigma) for name, measure in self.measures.items()}
+        measured = {name: formula(measure)(sigma) for name, measure in self.measures.items()}
         tensors = {"relative_error": rows.relative_error, "absolute_error": rows.absolute_error, **measured}
         tensors |= {"sigma_1": sigma[:, 0], "sigma_2": second}
         part = {"step": np.array(rows.step), "seconds": np.array(rows.seconds)}
@@ -81,5 +81,6 @@ class History:
         return sum(len(part["step"]) for part in self._parts)
 
 
-def _formula(measure: Measure) -> Callable[[Tensor], Tensor]:
+def formula(measure: Measure) -> Callable[[Tensor], Tensor]:
+    """The measure as a function of singular values."""
     return measure.of_spectrum if isinstance(measure, SpectralMeasure) else measure
