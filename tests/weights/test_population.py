@@ -9,7 +9,7 @@ from torch import nn
 
 import laws
 from rankscope.weights import MLP, Kronecker, LowRank, Member, Nonlinear, StructuredLinear, train_population
-from rankscope.weights.population import Data, Split, folds, member_model, member_order, member_split
+from rankscope.weights.members import Data, Split, folds, member_model, member_order, member_split
 
 MEMBERS = [Member(0.003, 0), Member(0.03, 1), Member(0.03, 2), Member(0.01, 1)]
 

@@ -7,10 +7,11 @@ from rankscope.weights.diagnose import CollapsedStartWarning, diagnose
 from rankscope.weights.kronecker import Kronecker
 from rankscope.weights.linear import StructuredLinear
 from rankscope.weights.low_rank import LowRank
+from rankscope.weights.members import Data, Member, Split
 from rankscope.weights.monarch import Monarch
 from rankscope.weights.nonlinear import Nonlinear
 from rankscope.weights.phi import MLP, Fourier, Function, Phi, Sine
-from rankscope.weights.population import Member, PopulationResult, train_population
+from rankscope.weights.population import PopulationResult, train_population
 from rankscope.weights.structure import Nearest, Structure
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Budget",
     "CollapsedStartWarning",
     "Conversion",
+    "Data",
     "Dense",
     "Family",
     "Fourier",
@@ -31,6 +33,7 @@ __all__ = [
     "Phi",
     "PopulationResult",
     "Sine",
+    "Split",
     "Structure",
     "StructuredLinear",
     "compress",
