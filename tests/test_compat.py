@@ -138,8 +138,8 @@ def test_plots(A):
     [
         ({"init": "svd"}, "init must be one of random, eye, ssvd, got 'svd'"),
         ({"end": "everything"}, "end must be one of matrix, lists, all, got 'everything'"),
-        ({"r": 0}, "layer size must be a whole number from 1, got 0"),
-        ({"epochs": -1}, "max_iter must be at least 0"),
+        ({"r": 0}, "r must be a whole number from 1, got 0"),
+        ({"epochs": -1}, "epochs must be a whole number from 0, got -1"),
         ({"A": -np.ones((3, 3))}, "Negative values"),
         ({"A": np.ones(3)}, "2 dimensions"),
     ],

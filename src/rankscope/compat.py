@@ -24,6 +24,7 @@ from torch import Tensor
 from rankscope import metrics, plots
 from rankscope.datasets import load_flowers102, load_mnist
 from rankscope.nmf import DeepNMF
+from rankscope.nmf.settings import check_size
 
 __all__ = [
     "Deep_NMF_2W",
@@ -68,21 +69,21 @@ def Deep_NMF_2W(
     A: Any, r1: int, r2: int, init: str = "random", end: str = "matrix", epochs: int = 6000, seed: int | None = None
 ) -> tuple[Any, ...]:
     """A ≈ W1 (m×r1) W2 (r1×r2) H (r2×n), by projected Adam on all factors at once."""
-    return _factor(A, (r1, r2), "adam", init=init, end=end, epochs=epochs, seed=seed)
+    return _factor(A, {"r1": r1, "r2": r2}, "adam", init=init, end=end, epochs=epochs, seed=seed)
 
 
 def NMF_for_r_comparison(
     A: Any, r: int, init: str = "random", end: str = "matrix", epochs: int = 6000, seed: int | None = None
 ) -> tuple[Any, ...]:
     """A ≈ W (m×r) H (r×n), by projected Adam on both factors at once."""
-    return _factor(A, (r,), "adam", init=init, end=end, epochs=epochs, seed=seed)
+    return _factor(A, {"r": r}, "adam", init=init, end=end, epochs=epochs, seed=seed)
 
 
 def NMF_for_r_comparison_MU(
     A: Any, r: int, init: str = "random", end: str = "matrix", epochs: int = 6000, seed: int | None = None
 ) -> tuple[Any, ...]:
     """A ≈ W (m×r) H (r×n), by the multiplicative updates of Lee & Seung."""
-    return _factor(A, (r,), "mu", init=init, end=end, epochs=epochs, seed=seed)
+    return _factor(A, {"r": r}, "mu", init=init, end=end, epochs=epochs, seed=seed)
 
 
 def plot_nmf_results(
@@ -134,12 +135,14 @@ def plot_mnist_reconstruction_nmf(
 
 
 def _factor(
-    A: Any, sizes: tuple[int, ...], solver: str, *, init: str, end: str, epochs: int, seed: int | None
+    A: Any, ranks: dict[str, int], solver: str, *, init: str, end: str, epochs: int, seed: int | None
 ) -> tuple[Any, ...]:
     if init not in STARTS:
         raise ValueError(f"init must be one of {', '.join(STARTS)}, got {init!r}")
     if end not in ENDS:
         raise ValueError(f"end must be one of {', '.join(ENDS)}, got {end!r}")
+    sizes = tuple(check_size(name, r) for name, r in ranks.items())
+    check_size("epochs", epochs, least=0)
     X = A if isinstance(A, Tensor) else np.asarray(A)
     factors = _uniform(X, sizes, seed) if init == "random" else None
     rate = LEARNING_RATE if solver == "adam" else None
@@ -158,9 +161,9 @@ def _factor(
     return {"matrix": (*model.factors_,), "lists": (*logs,), "all": (*model.factors_, *logs)}[end]
 
 
-def _uniform(X: Any, sizes: tuple[int, ...], seed: int | None) -> list[Tensor] | None:
-    """Factors uniform on [0, 1); None where X or the sizes are wrong, which the estimator says better."""
-    if np.ndim(X) != 2 or any(not isinstance(r, int) or r < 1 for r in sizes):
+def _uniform(X: Any, sizes: tuple[int, ...], seed: int | None) -> list[Tensor]:
+    """Factors uniform on [0, 1); for X of a wrong shape any, for the estimator says best what is wrong with it."""
+    if np.ndim(X) != 2:
         return [torch.ones(1, 1)] * (len(sizes) + 1)
     generator = torch.Generator()
     generator.seed() if seed is None else generator.manual_seed(seed)

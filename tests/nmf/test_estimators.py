@@ -187,6 +187,15 @@ def test_plateaus_are_found_labelled_and_restored():
         np.testing.assert_array_equal(F, G)
 
 
+def test_a_plateau_that_is_not_reached_is_a_warning():
+    settings = dict(solver="gd", init="random", init_scale=1e-2, learning_rate=1e-3, stop="plateau", random_state=0)
+    with pytest.warns(ConvergenceWarning, match="no plateau of the effective rank within max_iter=5"):
+        NMF(3, max_iter=5, **settings).fit(X0)
+    A = np.kron(np.diag([3.0, 1.0]), np.ones((6, 6)))
+    with pytest.warns(ConvergenceWarning, match=r"plateau 9 of the effective rank was not reached \(\d found\)"):
+        NMF(2, max_iter=3000, plateau=9, **settings).fit(A)
+
+
 @pytest.mark.parametrize("solver", ["mu", "gd", "adam", "scalar"])
 def test_separation_separates(digits, solver):
     from rankscope.metrics import cosine_separation_loss
@@ -239,6 +248,25 @@ def test_bad_data_is_refused_in_one_line(kind, X, message):
     assert len(str(refused.value).strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ([1.0, 2.0], r"X must have 2 dimensions .* got shape \(2,\)"),
+        (3.0, r"X must have 2 dimensions .* got shape \(\)"),
+        (None, r"X must have 2 dimensions"),
+        ([[1, 2], [3]], "X must have rows of one length, got a ragged list; pad or cut them"),
+        ([[1 + 1j, 2]], "Complex data not supported: X must be real"),
+        ([], r"X must have 2 dimensions"),
+        ([["a", "b"]], "X must hold numbers only, got an entry that is none: .*'a'.*; encode or drop it"),
+    ],
+    ids=["one list", "number", "nothing", "ragged", "complex", "empty", "words"],
+)
+def test_what_is_no_array_is_refused_in_one_line_too(X, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        NMF(2).fit(X)
+    assert len(str(refused.value).splitlines()) == 1
+
+
 def test_object_arrays_that_hold_no_numbers_are_refused():
     objects = X0.astype(object)
     assert NMF(2, max_iter=2, tol=0).fit(objects).n_components_ == 2
@@ -265,7 +293,19 @@ def test_object_arrays_that_hold_no_numbers_are_refused():
         (NMF(2, cosine_separation=-1.0, solver="mu"), "cosine_separation must be"),
         (NMF(2, l1=[1, 2, 3]), "l1 must be one number or one for each of the 2 factors"),
         (NMF(2, init_scale=0), "init_scale must be positive"),
-        (NMF(2, block_rows=0), "block_rows must be at least 1"),
+        (NMF(2, init_scale=float("inf")), "init_scale must be positive and finite, got inf"),
+        (NMF(2, block_rows=0), "block_rows must be a whole number from 1, got 0"),
+        (NMF(2, max_iter=2.5), "max_iter must be a whole number from 0, got 2.5"),  # pyrefly: ignore
+        (NMF(2, max_iter=-1), "max_iter must be a whole number from 0, got -1"),
+        (NMF(2, inner_sweeps=1.5), "inner_sweeps must be a whole number from 1, got 1.5"),  # pyrefly: ignore
+        (NMF(2, tol=float("nan")), "tol must be at least 0, got nan"),
+        (NMF(2, solver="gd", learning_rate="fast"), "learning_rate must be positive and finite, got 'fast'"),  # pyrefly: ignore
+        (NMF(2, solver="adam", betas=(0.9,)), r"betas must be two numbers in \[0, 1\), got \(0.9,\)"),  # pyrefly: ignore
+        (NMF(2, l1="much"), "l1 must be one number or one for each factor, got 'much'"),  # pyrefly: ignore
+        (NMF(2, callback=3), r"callback must be a function of \(step, state\), got 3"),  # pyrefly: ignore
+        (NMF(2, measures=["rank"]), "measures must map names to functions"),  # pyrefly: ignore
+        (NMF(2, stop="plateau", plateau=0), "plateau must be 'first', 'last' or a whole number from 1, got 0"),
+        (DeepNMF(3), r"layer_sizes must be a sequence of whole numbers, got 3; pass for example \(20, 10\)"),  # pyrefly: ignore
         (NMF(2, track_history=False, stop="plateau"), "read the history"),
         (DeepNMF(()), "layer_sizes must name at least one layer"),
         (DeepNMF((4, 0)), "every layer size must be a whole number from 1, got 0"),
@@ -291,6 +331,28 @@ def test_bad_settings_are_refused_in_one_line(model, message):
 def test_custom_factors_that_do_not_fit_are_refused(W, H, message):
     with pytest.raises(ValueError, match=message):
         NMF(2, init="custom").fit(X0, W=W, H=H)
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ([np.ones((12, 3)), np.ones((3, 8))], "needs a list of 3 factors, got 2"),
+        (np.ones((12, 3)), "needs a list of 3 factors, got a ndarray"),
+        ([np.ones((12, 3)), np.ones((3, 2)), "H"], "factor 3 must hold real numbers"),
+        ([np.ones((12, 3)) + 1j, np.ones((3, 2)), np.ones((2, 8))], "factor 1 must hold real numbers, got complex128"),
+    ],
+)
+def test_custom_chains_that_do_not_fit_are_refused(factors, message):
+    with pytest.raises(ValueError, match=message):
+        DeepNMF((3, 2), init="custom").fit(X0, factors=factors)
+
+
+def test_warm_starts_that_do_not_fit_are_refused():
+    model = NMF(3, warm_start=True, max_iter=2, tol=0).fit(X0)
+    with pytest.raises(ValueError, match="warm_start needs the 8 columns of the last fit, got 5"):
+        model.fit(X0[:, :5])
+    with pytest.raises(ValueError, match=r"warm_start needs the layer sizes of the last fit, \(3,\), got \(2,\)"):
+        model.set_params(n_components=2).fit(X0)
 
 
 @pytest.mark.parametrize("X", [np.zeros((6, 5)), np.ones((6, 5)), np.eye(6), np.ones((1, 5)), np.ones((5, 1))])

@@ -28,7 +28,8 @@ from rankscope.nmf.levels import classify, detect, label
 from rankscope.nmf.penalty import Penalty
 from rankscope.nmf.progress import progress_bar
 from rankscope.nmf.rules import BlockRule, Rule, make_rule
-from rankscope.nmf.validation import check_factors, check_matrix, check_size
+from rankscope.nmf.settings import check_settings, check_size
+from rankscope.nmf.validation import check_factors, check_matrix
 from rankscope.spectra import product
 from rankscope.trace.history import History, Measure
 from rankscope.trace.levels import Plateau
@@ -115,6 +116,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _fit(self, X: Any, factors: Sequence[Any] | None) -> Any:
         A = check_matrix(self, X, reset=True)
+        check_settings(self.get_params(deep=False))
         sizes = self._layer_sizes(A, factors)
         rule = make_rule(
             self.solver, learning_rate=self.learning_rate, betas=self.betas, inner_sweeps=self.inner_sweeps
@@ -161,13 +163,11 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             raise ValueError(f"init must be one of {', '.join(INITS)}, got {self.init!r}")
         if (self.init == "custom") != (factors is not None):
             given = "none were given" if factors is None else f"init is {self.init!r}"
-            raise ValueError(f"init='custom' and custom factors go together, but {given}")
+            raise ValueError(f"init='custom' and custom factors go together, but {given}; set both or neither")
         if factors is not None:
             return Chain(tuple(check_factors(factors, blocks.shape, sizes, blocks.A)))
         if self.warm_start and getattr(self, "factors_", None) is not None:
             return self._warm_chain(blocks, sizes)
-        if not self.init_scale > 0:
-            raise ValueError(f"init_scale must be positive, got {self.init_scale}")
         positive = isinstance(rule, BlockRule) and rule.multiplies
         return Start(sizes, self.init, positive=positive, scale=self.init_scale).chain(blocks, generator)
 
@@ -176,7 +176,13 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         W, *rest = (torch.as_tensor(F).to(blocks.A) for F in self.factors_)
         if tuple(F.shape[0] for F in rest) != sizes:
             raise ValueError(
-                f"warm_start needs the layer sizes of the last fit, {tuple(F.shape[0] for F in rest)}, got {sizes}"
+                f"warm_start needs the layer sizes of the last fit, {tuple(F.shape[0] for F in rest)}, got {sizes}; "
+                "keep them or set warm_start=False"
+            )
+        if rest[-1].shape[1] != blocks.shape[1]:
+            raise ValueError(
+                f"warm_start needs the {rest[-1].shape[1]} columns of the last fit, got {blocks.shape[1]}; "
+                "fit the same columns or set warm_start=False"
             )
         if len(W) != blocks.shape[0]:
             W = encode(blocks, product(rest), self._penalties(len(sizes) + 1)[0])
@@ -231,9 +237,12 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             warnings.warn(self.health_.messages[0], LockedFitWarning, stacklevel=4)
         if result.reason == "not_finite":
             warnings.warn(self.health_.messages[0], ConvergenceWarning, stacklevel=4)
-        if result.reason == "max_iter" and self.stop == "plateau" and not result.plateaus:
+        wanted = self.plateau if isinstance(self.plateau, int) else 1
+        if result.reason == "max_iter" and self.stop == "plateau" and len(result.plateaus) < wanted:
+            asked = f"plateau {wanted}" if result.plateaus else "no plateau"
+            found = f" was not reached ({len(result.plateaus)} found)" if result.plateaus else ""
             message = (
-                f"no plateau of the effective rank within max_iter={self.max_iter}; the last factors are kept; "
+                f"{asked} of the effective rank{found} within max_iter={self.max_iter}; the last factors are kept; "
                 "increase max_iter"
             )
             warnings.warn(message, ConvergenceWarning, stacklevel=4)

@@ -9,7 +9,7 @@ from torch import Tensor
 from rankscope.nmf.base import ChainEstimator, Init, Solver
 from rankscope.nmf.early_stopping import Which
 from rankscope.nmf.fit import Callback, Stop
-from rankscope.nmf.validation import check_size
+from rankscope.nmf.settings import check_size
 from rankscope.trace.history import Measure
 
 
@@ -212,6 +212,10 @@ class DeepNMF(ChainEstimator):
         return self.fit(X, y, factors).transform(X)
 
     def _layer_sizes(self, X: Tensor, factors: Sequence[Any] | None) -> tuple[int, ...]:
+        if not isinstance(self.layer_sizes, list | tuple | np.ndarray):
+            raise ValueError(
+                f"layer_sizes must be a sequence of whole numbers, got {self.layer_sizes!r}; pass for example (20, 10)"
+            )
         sizes = tuple(self.layer_sizes)
         if not sizes:
             raise ValueError(

@@ -1,12 +1,12 @@
 """What may come in: a nonnegative, finite matrix, and sizes and factors that fit it."""
 
-import numbers
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_feature_names, _num_features, validate_data
 from torch import Tensor
@@ -20,17 +20,19 @@ def check_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Tensor:
 
     Raises:
         ValueError: X is not 2-d, empty, complex, or has entries that are negative, NaN or inf.
-        TypeError: X is sparse, or its entries are not numbers.
+        TypeError: X is sparse, or holds objects that are no numbers.
     """
     if isinstance(X, Tensor):
         matrix = _check_tensor(estimator, X, reset=reset)
     else:
-        shape = np.shape(X) if isinstance(X, np.ndarray) else getattr(X, "shape", None)
-        if shape is not None and len(shape) != 2:
-            _refuse_dimensions(shape)
+        X = _as_rows(X)
+        if X.ndim != 2:
+            _refuse_dimensions(X.shape)
         if isinstance(X, np.ndarray) and np.iscomplexobj(X):
             raise ValueError(f"Complex data not supported: X must be real, got {X.dtype}; take X.real or abs(X)")
-        array = validate_data(estimator, X, dtype=[np.float64, np.float32], ensure_all_finite=False, reset=reset)
+        if 0 in X.shape:
+            _refuse_empty(X.shape)
+        array = _as_numbers(estimator, X, reset=reset)
         matrix = torch.from_numpy(np.require(array, requirements=["C", "W"]))
     _refuse_first(matrix, ~matrix.isfinite(), "X must not contain NaN or inf", "remove or impute it")
     _refuse_first(
@@ -42,32 +44,59 @@ def check_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Tensor:
     return matrix
 
 
-def check_size(name: str, value: Any) -> int:
-    """A whole number from 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
-    return int(value)
-
-
 def check_factors(
     factors: Sequence[Any], shape: tuple[int, int], layer_sizes: Sequence[int], like: Tensor
 ) -> list[Tensor]:
     """Custom factors F₁ … F_L as tensors like A: nonnegative, finite, of the shapes that A and the layers ask for."""
     inner = [shape[0], *layer_sizes, shape[1]]
-    if len(factors) != len(inner) - 1:
-        raise ValueError(f"init='custom' needs {len(inner) - 1} factors, got {len(factors)}")
+    if not isinstance(factors, list | tuple) or len(factors) != len(inner) - 1:
+        got = len(factors) if isinstance(factors, list | tuple) else f"a {type(factors).__name__}"
+        raise ValueError(
+            f"init='custom' needs a list of {len(inner) - 1} factors, got {got}; pass F₁ … F_{len(inner) - 1}"
+        )
     tensors = []
     for i, (F, expected) in enumerate(zip(factors, pairwise(inner), strict=True), start=1):
-        tensor = torch.as_tensor(np.asarray(F) if not isinstance(F, Tensor) else F).to(like)
+        tensor = _as_factor(i, F).to(like)
         if tuple(tensor.shape) != expected:
             got = "×".join(map(str, tensor.shape))
-            raise ValueError(f"factor {i} must be {expected[0]}×{expected[1]} (X is {shape[0]}×{shape[1]}), got {got}")
+            raise ValueError(
+                f"factor {i} must be {expected[0]}×{expected[1]} (X is {shape[0]}×{shape[1]}), got {got}; reshape it"
+            )
         _refuse_first(tensor, ~tensor.isfinite(), f"factor {i} must be finite", "replace it")
         _refuse_first(tensor, tensor < 0, f"factor {i} must be >= 0", "clip it")
         if not tensor.any():
             raise ValueError(f"factor {i} must not be all zero, where no solver can leave; start strictly positive")
         tensors.append(tensor.clone())
     return tensors
+
+
+def _as_factor(i: int, F: Any) -> Tensor:
+    array = F if isinstance(F, Tensor) else np.asarray(F)
+    real = not array.is_complex() if isinstance(array, Tensor) else array.dtype.kind in "biuf"
+    if not real:
+        raise ValueError(f"factor {i} must hold real numbers, got {array.dtype}; convert it")
+    return torch.as_tensor(array)
+
+
+def _as_rows(X: Any) -> Any:
+    """X, with whatever has no shape of its own (lists, numbers, None) as an array."""
+    if hasattr(X, "shape") and hasattr(X, "ndim"):
+        return X
+    try:
+        return np.asarray(X)
+    except ValueError:
+        raise ValueError(f"X must have rows of one length, got a ragged {type(X).__name__}; pad or cut them") from None
+
+
+def _as_numbers(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[np.floating]:
+    """X as floats by scikit-learn's rules, which take object arrays whose entries are numbers."""
+    try:
+        return validate_data(estimator, X, dtype=[np.float64, np.float32], ensure_all_finite=False, reset=reset)
+    except (TypeError, ValueError) as error:
+        reason = str(error)
+        if "convert string to float" not in reason and "float() argument" not in reason:
+            raise
+        raise type(error)(f"X must hold numbers only, got an entry that is none: {reason}; encode or drop it") from None
 
 
 def _check_tensor(estimator: BaseEstimator, X: Tensor, *, reset: bool) -> Tensor:
@@ -78,7 +107,7 @@ def _check_tensor(estimator: BaseEstimator, X: Tensor, *, reset: bool) -> Tensor
     if X.is_sparse or X.layout != torch.strided:
         raise TypeError("Sparse data was passed, but dense data is required; use X.to_dense()")
     if X.numel() == 0:
-        raise ValueError(f"X must have at least one row and one column, got shape {tuple(X.shape)}")
+        _refuse_empty(X.shape)
     _check_feature_names(estimator, X, reset=reset)
     if reset:
         estimator.n_features_in_ = _num_features(X)
@@ -92,6 +121,14 @@ def _refuse_dimensions(shape: Sequence[int]) -> None:
     raise ValueError(
         f"X must have 2 dimensions (rows × columns), got shape {tuple(shape)}. Reshape your data: "
         "X.reshape(1, -1) makes one row of it"
+    )
+
+
+def _refuse_empty(shape: Sequence[int]) -> None:
+    what = f"{shape[0]} sample(s)" if shape[0] == 0 else f"{shape[1]} feature(s)"
+    raise ValueError(
+        f"X must have at least one row and one column: found {what} (shape={tuple(shape)}) while a minimum of 1 is "
+        "required; check how it was selected"
     )
 
 
