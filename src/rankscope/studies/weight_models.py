@@ -240,6 +240,11 @@ def weight_models(
     base = WeightModel("", KINDS["dense"], 1, hidden, depth, activation, budget, inputs, classes)
     made = [_named(name, base) for name in dict.fromkeys(wanted)]
     for model in made:
+        largest = max(model.kind.family.largest(*shape) for shape in model.shapes)
+        if model.size > largest:
+            raise ValueError(
+                f"the size of {model.name} must be in 1..{largest} for its layers, got {model.size}; lower it"
+            )
         try:
             model.counted()
         except ValueError as error:

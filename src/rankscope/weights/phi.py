@@ -80,8 +80,10 @@ class MLP(Phi):
         return 5 * len(self.w1)
 
     def forward(self, Z: Tensor) -> Tensor:
+        # A product with [z; 1] does what w₁z + b₁ says in one pass over memory, and its gradients likewise.
         z = Z.reshape(1, -1)
-        hidden = _ACTIVATIONS[self.activation](self.w1[:, None] * z + self.b1[:, None])
+        inputs = torch.cat([z, torch.ones_like(z)])
+        hidden = _ACTIVATIONS[self.activation](torch.stack([self.w1, self.b1], dim=1) @ inputs)
         return (self.w2 @ hidden + self.b2).reshape(Z.shape)
 
     def start(self, inner: Structure, std: float, generator: torch.Generator | None) -> None:

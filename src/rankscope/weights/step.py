@@ -77,9 +77,12 @@ class Adam:
         return losses.detach(), gradient
 
     def _traced(self, X: Tensor, y: Tensor) -> Gradient:
+        def gradient(theta: Tensor, X: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            return self._gradient(theta, X, y)
+
         try:
             with global_generator:  # One thread at a time: tracing is not written for several.
-                return make_fx(self._gradient)(self.models.theta, X, y)
+                return make_fx(gradient)(self.models.theta, X, y)
         except Exception:  # noqa: BLE001  (slower, and as right)
             return self._gradient
 
