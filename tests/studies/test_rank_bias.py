@@ -135,6 +135,14 @@ def test_wrong_settings_are_named_in_one_line(settings, message):
     assert len(str(refused.value).splitlines()) == 1
 
 
+def test_penalties_go_to_the_factor_they_name(tmp_path):
+    config = RankBiasConfig(rows="0:100", ranks=(4,), l1=(0.0, 5.0), max_iter=30, stop="none", out=tmp_path)
+    estimator = config.estimator("hals", "random")
+    assert estimator.l1 == (0.0, 5.0)
+    assert estimator.l2 == 0.0
+    assert rank_bias.run(config).json("config")["l1"] == [0.0, 5.0]
+
+
 def test_settings_from_text_are_understood():
     config = configure(ranks=["20", "10"], plateau="2", resize=["14", "14"])
     assert (config.ranks, config.plateau, config.resize) == ((20, 10), 2, (14, 14))

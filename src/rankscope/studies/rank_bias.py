@@ -16,12 +16,25 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from rankscope.datasets import DatasetInfo, load
 from rankscope.nmf import NMF, DeepNMF, levels
-from rankscope.nmf.base import ChainEstimator, Init, Solver
+from rankscope.nmf.base import ChainEstimator, Solver
 from rankscope.nmf.blocks import RowBlocks
+from rankscope.nmf.settings import check_settings
 from rankscope.report import build_report
 from rankscope.runs import Run
 from rankscope.studies.figures import draw_run
 from rankscope.studies.recorder import Recorder
+
+# As for the estimators, but for factors that only a program can give.
+Init = Literal["random", "eye", "nndsvd", "nndsvda"]
+WITHOUT_RATE = ("hals", "mu")
+REMEDIES = {
+    "ranks": "use whole numbers, as in 20 or 20,10",
+    "resize": "use height,width, as in 28,28",
+    "l1": "use one number, or one for each factor, as in 0,0.1",
+    "l2": "use one number, or one for each factor, as in 0,0.1",
+    "seed": "use a whole number from 0",
+}
+RULES = {"plateau": "must be first, last or a whole number from 1"}
 
 
 class RankBiasConfig(BaseModel):
@@ -32,6 +45,7 @@ class RankBiasConfig(BaseModel):
         resize: height and width for mnist and flowers102.
         rows: which rows, as ``start:stop``; all by default.
         ranks: r for NMF; (r₁, r₂, …) for a deep chain.
+        l1, l2: one number for all factors, or one for each.
         out: the folder that run folders go into.
         others: as in ``rankscope.NMF``.
     """
@@ -50,8 +64,8 @@ class RankBiasConfig(BaseModel):
     plateau: Annotated[Literal["first", "last"] | PositiveInt, Field(union_mode="left_to_right")] = "first"
     learning_rate: float | None = None
     inner_sweeps: int = 3
-    l1: float = 0.0
-    l2: float = 0.0
+    l1: tuple[float, ...] = (0.0,)
+    l2: tuple[float, ...] = (0.0,)
     cosine_separation: float = 0.0
     init_scale: float = 1.0
     seed: int = Field(default=0, ge=0)
@@ -67,7 +81,10 @@ class RankBiasConfig(BaseModel):
             include={"max_iter", "tol", "stop", "plateau", "learning_rate", "inner_sweeps", "l1", "l2"}
             | {"cosine_separation", "init_scale"}
         )
-        if solver in ("hals", "mu"):  # In a grid, the rate is for the solvers that have one.
+        for penalty in ("l1", "l2"):
+            values = settings[penalty]
+            settings[penalty] = values[0] if len(values) == 1 else values
+        if solver in WITHOUT_RATE:  # In a grid, the rate is for the solvers that have one.
             settings["learning_rate"] = None
         settings |= {"solver": solver, "init": init, "random_state": self.seed, "keep_plateaus": True}
         return NMF(self.ranks[0], **settings) if len(self.ranks) == 1 else DeepNMF(self.ranks, **settings)
@@ -87,7 +104,8 @@ def configure(**settings: Any) -> RankBiasConfig:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
-        raise ValueError(f"{name}: {first['msg'].lower()}, got {first['input']!r}") from None
+        rule = f"{name}: {RULES.get(name, first['msg'].lower())}, got {first['input']!r}"
+        raise ValueError(f"{rule}; {REMEDIES[name]}" if name in REMEDIES else rule) from None
 
 
 def run(config: RankBiasConfig, *, progress: bool = False, say: Callable[[str], None] = lambda line: None) -> Run:
@@ -152,8 +170,15 @@ def _row_range(rows: str | None, m: int) -> tuple[int, int]:
 
 def _check(config: RankBiasConfig, problem: Problem) -> None:
     """Refuse what no fit could take before anything is written: start every one of them, and take no step."""
+    if config.learning_rate is not None and set(config.solver) <= set(WITHOUT_RATE):
+        solvers = ", ".join(config.solver)
+        raise ValueError(
+            f"learning_rate is for gd, adam and scalar, got {config.learning_rate} for {solvers}; leave it out"
+        )
     for solver, init in config.fits().values():
-        config.estimator(solver, init).set_params(max_iter=0, stop="none").fit(problem.X)
+        model = config.estimator(solver, init)
+        check_settings(model.get_params(deep=False))
+        model.set_params(max_iter=0, stop="none").fit(problem.X)
 
 
 def _record(config: RankBiasConfig, problem: Problem) -> dict[str, Any]:
