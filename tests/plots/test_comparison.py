@@ -43,6 +43,16 @@ def test_twenty_fits_look_different_the_same_in_each_panel_and_share_one_legend(
     assert all(box.y1 <= ax.get_tightbbox().y0 for ax in axes)
 
 
+def test_in_a_grid_a_colour_is_a_solver_and_a_dash_a_start(history):
+    solvers, starts = ("hals", "mu", "gd", "adam", "scalar"), ("random", "eye", "nndsvd", "nndsvda")
+    ax = comparison({f"{solver}-{start}": history for solver in solvers for start in starts})[0]
+    colours = [line.get_color() for line in ax.get_lines()]
+    dashes = [str(line._dash_pattern) for line in ax.get_lines()]
+    assert [len(set(colours[i : i + 4])) for i in range(0, 20, 4)] == [1] * 5
+    assert [len(set(dashes[i::4])) for i in range(4)] == [1] * 4
+    assert len(set(zip(colours, dashes, strict=True))) == 20
+
+
 def test_long_names_still_fit_the_page(history):
     axes = comparison({f"a rather long name of a fit, {i}, with its settings": history for i in range(4)})
     figure = axes[0].figure

@@ -74,7 +74,13 @@ def test_staircase_has_rank_left_error_right_and_levels_dashed(history):
     assert {"$A_{1}$", "$A_{2}$", "$A_{3}$", "k=1", "locked", "2.9"} == set(texts(ax))
     assert len(spans(ax)) == 3
     assert (ax.get_xscale(), right.get_yscale()) == ("log", "log")
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["effective rank", "relative error"]
+    entries = [text.get_text() for text in ax.get_legend().get_texts()]
+    kinds = ["plateau: transient", "plateau: converged", "plateau: locked"]
+    assert entries == [
+        "effective rank",
+        "relative error",
+        *(kind for kind in kinds if kind[9:] in {p.kind for p in PLATEAUS}),
+    ]
 
 
 def test_crowded_levels_are_all_drawn_but_not_all_named(history):
@@ -82,6 +88,13 @@ def test_crowded_levels_are_all_drawn_but_not_all_named(history):
     ax = staircase(history, levels=levels)
     assert len(ax.get_lines()) == 60
     assert 5 < len(ax.texts) < 30
+
+
+def test_of_many_levels_only_those_of_plateaus_cross_the_figure(history):
+    levels = [RankLevel(k, 1 + 0.2 * k, 0.1) for k in range(1, 9)]
+    plateau = Plateau(start=3, end=8, level=1.6, relative_error=0.1, k=3)
+    _, *dashed = staircase(history, [plateau], levels=levels).get_lines()
+    assert [level.k for level, line in zip(levels, dashed, strict=True) if line.get_xdata()[1] == 1] == [3]
 
 
 def test_given_axes_are_used(history):

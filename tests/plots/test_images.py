@@ -109,6 +109,13 @@ def test_reconstructions_of_zero_rows_and_lines():
     assert axes[0, 1].get_ylim()[1] > 2 * GREY[0].max()
 
 
+def test_rows_of_a_part_keep_their_numbers():
+    axes = reconstructions(GREY[:2], GREY[:2], (3, 4), indices=(0, 1), numbers=(100, 249))
+    assert [ax.get_title().splitlines()[-1] for ax in axes[:, 0]] == ["row 100", "row 249"]
+    with pytest.raises(ValueError, match="one number a row, got 1 for 2"):
+        reconstructions(GREY, GREY, (3, 4), indices=(0, 1), numbers=(7,))
+
+
 def test_reconstructions_refuse():
     with pytest.raises(ValueError, match=r"one shape, got \(7, 12\) and \(6, 12\)"):
         reconstructions(GREY, GREY[:6], (3, 4))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 
 from rankscope.plots._style import (
     COLUMN,
@@ -36,6 +36,7 @@ from rankscope.plots._style import (
 )
 from rankscope.trace.levels import Plateau, RankLevel
 
+_FEW_LEVELS = 5  # lines across a figure; with more it is a grid that says nothing
 _SHADES = {"transient": ("#000000", 0.08, None), "converged": (NUCLEAR, 0.15, None), "locked": (ERROR, 0.15, "////")}
 
 
@@ -69,7 +70,8 @@ def training_curves(
         else:
             note(ax, "no finite values")
         if len(lines) > 1 and any(drawn):
-            ax.legend(fontsize=SMALL, frameon=False)
+            kinds = [shade(plateau.kind) for plateau in _one_of_each_kind(plateaus)]
+            ax.legend(handles=[*ax.get_lines(), *kinds], fontsize=SMALL, frameon=False)
     log_if_positive(flat[0])
     figure_of(flat[0]).align_ylabels(flat)
     return flat.reshape(2, 2)
@@ -89,8 +91,9 @@ def staircase(
     Raises:
         ValueError: a column of the history is missing.
     """
+    plateaus = list(plateaus)
     if ax is None:
-        ax = new_axes(1, 1, size=(1.25 * COLUMN, 2.7))[0, 0]
+        ax = new_axes(1, 1, size=(1.25 * COLUMN, 2.9))[0, 0]
     x, rank = column(history, "step") + 1, column(history, "effective_rank")
     drawn = curve(ax, x, rank, label="effective rank", color=RANK)
     right = ax.twinx()
@@ -111,9 +114,10 @@ def staircase(
     log_steps(ax)
     log_if_positive(right)
     if drawn:
-        _draw_levels(ax, levels, float(np.max(rank[np.isfinite(rank)])))
+        _draw_levels(ax, levels, float(np.max(rank[np.isfinite(rank)])), {plateau.k for plateau in plateaus})
     shade_plateaus(ax, plateaus, labelled=True)
     handles = [*ax.get_lines()[: int(drawn)], *right.get_lines()[: int(drawn_error)]]
+    handles += [shade(plateau.kind) for plateau in _one_of_each_kind(plateaus)]
     ax.legend(handles=handles, fontsize=SMALL, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=2)
     return ax
 
@@ -148,6 +152,17 @@ def shade_plateaus(ax: Axes, plateaus: Iterable[Plateau], *, labelled: bool) -> 
     return spans
 
 
+def shade(kind: str) -> Patch:
+    """What a span of this kind looks like, for a legend."""
+    color, alpha, hatch = _SHADES[kind]
+    return Patch(facecolor=color, alpha=alpha, hatch=hatch, linewidth=0, label=f"plateau: {kind}")
+
+
+def _one_of_each_kind(plateaus: Sequence[Plateau]) -> list[Plateau]:
+    """The first plateau of each kind, in the order of their kinds."""
+    return [next(p for p in plateaus if p.kind == kind) for kind in _SHADES if any(p.kind == kind for p in plateaus)]
+
+
 def _names(plateau: Plateau) -> list[str]:
     """What a plateau may be called, the clearest first."""
     if plateau.kind == "locked":
@@ -160,14 +175,18 @@ def _half_width(text: str) -> float:
     return 0.5 * (0.7 * SMALL * len(text) + 2)
 
 
-def _draw_levels(ax: Axes, levels: Sequence[RankLevel], highest: float) -> None:
-    """Dashed lines at the effective ranks of A_k that the curve could touch, named where there is room."""
+def _draw_levels(ax: Axes, levels: Sequence[RankLevel], highest: float, matched: set[int | None]) -> None:
+    """Dashed lines at the effective ranks of A_k that the curve could touch, named where there is room.
+
+    Where there are many, only those that a plateau sits at cross the figure; the others are marks at its edge.
+    """
     top = max(ax.get_ylim()[1], 1.05 * highest)
     reached = [level for level in levels if level.effective_rank <= top]
     beyond = [level for level in levels if level.effective_rank > top][:1]
     room, taken = 0.055 * top, -math.inf
     for level in (*reached, *(beyond if not reached else ())):
-        ax.axhline(level.effective_rank, color=FAINT, linewidth=0.7, linestyle=(0, (5, 3)), zorder=1)
+        across = 1.0 if len(reached) <= _FEW_LEVELS or level.k in matched else 0.09
+        ax.axhline(level.effective_rank, xmax=across, color=FAINT, linewidth=0.7, linestyle=(0, (5, 3)), zorder=1)
         place = max(level.effective_rank, taken)
         if place - level.effective_rank <= 0.6 * room:  # pushed up further it would seem to name the next line
             taken = place + room

@@ -75,8 +75,9 @@ def factor_heatmaps(
         axes = new_axes(1, len(factors), size=(PAGE, 2.6))
         axes[0, 0].get_gridspec().set_width_ratios(width_ratios(factors))
     flat = given_axes(axes, len(factors))
-    for F, name, (m, n), ax in zip(factors, names, shapes, flat, strict=True):
+    for i, (F, name, (m, n), ax) in enumerate(zip(factors, names, shapes, flat, strict=True)):
         factor_heatmap(F, title=f"{name}  ({m} × {n})", ax=ax)
+        dress(ax, x="column of A" if i == len(factors) - 1 else "component", y="row of A" if i == 0 else "component")
     return flat
 
 

@@ -74,9 +74,14 @@ def reconstructions(
     image_shape: Sequence[int],
     *,
     indices: Sequence[int] = (0,),
+    numbers: Sequence[int] | None = None,
     axes: AxesArray | None = None,
 ) -> AxesArray:
     """Original, reconstruction and absolute error of rows of A (m×n), with ‖a − â‖²/‖a‖² in each title: k×3 Axes.
+
+    Args:
+        indices: which rows of A.
+        numbers: what to call them, one number each, where A is only a part of the data.
 
     Raises:
         ValueError: shapes differ, an index lies outside the rows, or the image shape does not fit.
@@ -88,12 +93,15 @@ def reconstructions(
     if outside or not len(indices):
         raise ValueError(f"indices must name rows of A (0 … {len(A) - 1}), got {list(indices)}")
     chosen = list(indices)
+    names = chosen if numbers is None else list(numbers)
+    if len(names) != len(chosen):
+        raise ValueError(f"numbers must hold one number a row, got {len(names)} for {len(chosen)}")
     originals, made = as_images(A[chosen], image_shape, name="A"), as_images(A_hat[chosen], image_shape, name="A_hat")
     if axes is None:
         axes = new_axes(len(chosen), 3, size=(1.4 * COLUMN, 1.55 * len(chosen) + 0.25))
     grid = given_axes(axes, 3 * len(chosen)).reshape(-1, 3)
-    for row, (i, a, a_hat) in enumerate(zip(chosen, originals, made, strict=True)):
-        titles = [f"row {i}", f"relative error {float(relative_error(A[[i]], A_hat[[i]])):.3g}", ""]
+    for row, (i, number, a, a_hat) in enumerate(zip(chosen, names, originals, made, strict=True)):
+        titles = [f"row {number}", f"relative error {float(relative_error(A[[i]], A_hat[[i]])):.3g}", ""]
         if row == 0:
             headings = ("original", "reconstruction", "absolute error")
             titles = [f"{heading}\n{title}" for heading, title in zip(headings, titles, strict=True)]

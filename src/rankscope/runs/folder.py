@@ -23,6 +23,7 @@ from rankscope.runs.machine import environment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 # A kind has no hyphen, so that the -2 of a second run in the same second cannot be part of it.
 _KIND = re.compile(r"[a-z][a-z0-9_]*")
@@ -193,9 +194,10 @@ class Run:
         folder = self.path / "figures"
         path = folder / f"{checked_name(name, 'a file name')}.png"
         folder.mkdir(exist_ok=True)
+        box = _settle(fig)
         for suffix in ("svg", "png"):
             with replacing(path.with_name(f"{name}.{suffix}")) as temporary:
-                fig.savefig(temporary, format=suffix, dpi=150, bbox_inches="tight")
+                fig.savefig(temporary, format=suffix, dpi=150, bbox_inches=box)
         return path
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -223,6 +225,13 @@ class Run:
                 return list(file.keys()) if wanted is None else [file.get_tensor(key) for key in wanted]
         except SafetensorError as error:
             raise ValueError(f"{path.name} must be a whole safetensors file, got {error}; write it again") from error
+
+
+def _settle(fig: "Figure") -> "Bbox":
+    """Lay a figure out, once for both formats, and return the box of what is drawn, in inches."""
+    fig.draw_without_rendering()
+    fig.set_layout_engine(None)  # Not "none", whose placeholder has every format drawn twice.
+    return fig.get_tightbbox().padded(0.1)
 
 
 def _dumps(obj: Any) -> str:

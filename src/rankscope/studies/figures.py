@@ -1,6 +1,6 @@
 """The figures of a study, drawn from its run folder alone: the same while it runs, afterwards, and after a kill."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope import plots
+from rankscope.nmf import GenerationScore
 from rankscope.runs import Run
 from rankscope.trace import Plateau, RankLevel
 
@@ -29,6 +30,11 @@ def draw_run(folder: Run) -> None:
         factors = _chain(arrays, name)
         if factors and "X" in examples:
             _draw_factors(folder, name, factors, examples, image_shape)
+            if f"{name}/samples" in examples:
+                grid = plots.sample_grid(
+                    examples[f"{name}/samples"], examples["real"], image_shape, score=_score(facts.get("generation"))
+                )
+                _save(folder, f"{name}-samples", grid)
             stages = {
                 f"plateau {k} (effective rank {plateau.level:.2f})": _chain(arrays, f"{name}/plateau{k}")
                 for k, plateau in enumerate(plateaus, start=1)
@@ -47,10 +53,21 @@ def _draw_factors(
     _save(folder, f"{name}-factors", plots.factor_heatmaps(factors))
     _save(folder, f"{name}-signatures", plots.signatures(factors[-1], shape))
     made = _rows(factors, rows)
-    _save(folder, f"{name}-reconstructions", plots.reconstructions(X, made, shape, indices=range(len(X))))
-    if f"{name}/samples" in examples:
-        samples = examples[f"{name}/samples"]
-        _save(folder, f"{name}-samples", plots.sample_grid(samples, examples["real"], shape))
+    _save(
+        folder,
+        f"{name}-reconstructions",
+        plots.reconstructions(X, made, shape, indices=range(len(X)), numbers=rows.tolist()),
+    )
+
+
+def _score(generation: Mapping[str, Any] | None) -> GenerationScore | None:
+    """The score that fits.json holds, whose NaN is null there; None when a kill came before it."""
+    try:
+        return GenerationScore(
+            **{name: np.nan if value is None else value for name, value in (generation or {}).items()}
+        )
+    except TypeError:
+        return None
 
 
 def _draw_plateaus(
