@@ -47,6 +47,12 @@ class Contents:
     results: pd.DataFrame | None
     examples: Mapping[str, np.ndarray]
     missing: list[str] = field(default_factory=list)
+    verdicts: list[str] = field(default_factory=list)
+
+    @property
+    def of_weights(self) -> bool:
+        """Whether the run trained weights: it has no data matrix, no factors and no examples of rows."""
+        return self.config.get("study") == "weights"
 
 
 def read_contents(run: Run) -> Contents:
@@ -54,7 +60,8 @@ def read_contents(run: Run) -> Contents:
     missing: list[str] = []
     config, environment, facts = (_mapping(run, name, missing) for name in ("config", "environment", "fits"))
     metrics = _metrics(run, missing)
-    keys = _factor_keys(run, missing)
+    of_weights = config.get("study") == "weights"
+    keys = {} if of_weights else _factor_keys(run, missing)
     names = [*metrics["fit"].unique(), *facts, *keys]
     fits = [
         Fit(
@@ -65,8 +72,9 @@ def read_contents(run: Run) -> Contents:
         )
         for name in dict.fromkeys(names)
     ]
-    examples = _examples(run, missing)
-    return Contents(config, environment, run.status, fits, _results(run, missing), examples, missing)
+    examples = {} if of_weights else _examples(run, missing)
+    said = _verdicts(run, missing) if of_weights else []
+    return Contents(config, environment, run.status, fits, _results(run, missing), examples, missing, said)
 
 
 def factor_chain(run: Run, fit: Fit, stage: int) -> list[np.ndarray]:
@@ -146,6 +154,17 @@ def _examples(run: Run, missing: list[str]) -> Mapping[str, np.ndarray]:
     except (OSError, ValueError) as error:
         missing.append(f"No reconstructions and no samples: {error}.")
     return {}
+
+
+def _verdicts(run: Run, missing: list[str]) -> list[str]:
+    try:
+        said = run.json("verdicts")
+    except (OSError, ValueError):
+        said = None
+    if not isinstance(said, list):
+        missing.append("verdicts.json is missing or damaged: no comparison of pairs.")
+        return []
+    return [str(line) for line in said]
 
 
 def _results(run: Run, missing: list[str]) -> pd.DataFrame | None:

@@ -20,6 +20,7 @@ from rankscope.report.contents import Contents, Fit, read_contents
 from rankscope.report.images import data_uri
 from rankscope.report.strips import Pictures, fit_pictures
 from rankscope.report.tables import TITLES, Table, flat, number, readings, records, results, text
+from rankscope.report.weights import weight_results
 from rankscope.runs import Run
 
 _EMBEDDED, _EMBEDDED_IN_ALL = 300_000, 500_000  # bytes of PNG files of figures/
@@ -63,7 +64,7 @@ def build_report(run: Run) -> Path:
         run=run,
         contents=contents,
         facts=_headline(contents),
-        results=results(contents.results),
+        results=(weight_results if contents.of_weights else results)(contents.results),
         sections=sections,
         figures=list(_figures(run)),
         charts=script_json(charts),
@@ -131,7 +132,7 @@ def _section(run: Run, contents: Contents, fit: Fit) -> Section:
     }
     return Section(
         fit=fit,
-        pictures=fit_pictures(run, contents, fit),
+        pictures=Pictures([], [], []) if contents.of_weights else fit_pictures(run, contents, fit),
         facts={name: number(value) for name, value in facts.items()},
         plateaus=records(fit.plateaus),
         readings=readings(fit.curve),
@@ -147,6 +148,8 @@ def _section(run: Run, contents: Contents, fit: Fit) -> Section:
 def _title(contents: Contents, run: Run) -> str:
     config = contents.config
     data = Path(str(config.get("data") or run.name)).name
+    if contents.of_weights:
+        return f"Weight matrices on {data}"
     ranks = config.get("ranks")
     chain = " → ".join(map(str, ranks)) if isinstance(ranks, list) else ""
     return f"{data}, rank {chain}" if chain else data
@@ -155,6 +158,9 @@ def _title(contents: Contents, run: Run) -> str:
 def _headline(contents: Contents) -> dict[str, str]:
     config = contents.config
     shape = config.get("shape")
+    if contents.of_weights:
+        named = ("data", "inputs", "protocol", "trials", "epochs", "seeds", "hidden", "depth", "schedule", "seed")
+        return {name: text(config[name]) for name in named if config.get(name) is not None}
     facts = {
         "data": config.get("data"),
         "matrix": " × ".join(map(str, shape)) if isinstance(shape, list) else None,
