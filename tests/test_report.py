@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from rankscope.report import build_report
-from rankscope.report.charts import thin
+from rankscope.report.charts import comparison, thin
+from rankscope.report.contents import Fit
 from rankscope.report.images import image_shape, picture
+from rankscope.report.tables import TITLES
 from rankscope.runs import Run
 from report_fixture import SEVERAL, Page, make_run
 
@@ -198,6 +200,15 @@ def test_colour_stays_colour() -> None:
 
 
 # Thinning
+
+
+def test_in_a_grid_a_colour_is_a_solver_and_a_dash_a_start() -> None:
+    curve = pd.DataFrame({"step": [0, 1], "relative_error": [0.5, 0.3]})
+    fits = [Fit(f"{solver}-{start}", curve, {}, {}) for solver in ("hals", "mu") for start in ("random", "eye")]
+    chart = comparison(fits, "step", "relative_error", titles=TITLES)
+    looks = [(trace["meta"]["ink"], trace["line"]["dash"]) for trace in chart["data"]]
+    assert looks == [(0, "solid"), (0, "dash"), (1, "solid"), (1, "dash")]
+    assert chart["layout"]["yaxis"]["tickformat"] == "~g"  # plotly would write 5 for 0.5
 
 
 @pytest.mark.parametrize("count", [3, 2000, 2001, 10_000, 60_000])

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rankscope.metrics import relative_error
+from rankscope.datasets import load_digits
+from rankscope.metrics import effective_rank, relative_error
 from rankscope.nmf.estimators import NMF
 from rankscope.runs import Run, list_runs
 from rankscope.studies import demo, rank_bias
@@ -96,6 +97,9 @@ def test_deep_chains_and_plateau_stopping(tmp_path):
     assert len(fit["plateaus"]) == 1
     assert {"gd-random/F1", "gd-random/F2", "gd-random/F3", "gd-random/plateau1/F1"} <= set(arrays)
     np.testing.assert_array_equal(arrays["gd-random/F3"], arrays["gd-random/plateau1/F3"])
+    kept = [arrays[f"gd-random/F{i}"] for i in (1, 2, 3)]
+    assert fit["relative_error"] == pytest.approx(relative_error(load_digits().X[:200], kept), rel=1e-5)
+    assert fit["effective_rank"] == pytest.approx(effective_rank(kept), rel=1e-5)
     assert (run.path / "figures" / "gd-random-plateaus.png").is_file()
 
 

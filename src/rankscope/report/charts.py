@@ -50,6 +50,7 @@ def staircase(fit: Fit, *, fits: int = 1) -> dict[str, Any]:
             "type": "log",
             "showgrid": False,
             "exponentformat": "power",
+            "tickformat": _format(tick),
             "tickmode": "linear" if tick else "auto",  # or it would follow the other axis
             "dtick": tick,
             "automargin": True,
@@ -60,20 +61,21 @@ def staircase(fit: Fit, *, fits: int = 1) -> dict[str, Any]:
 
 
 def comparison(fits: Sequence[Fit], x: str, y: str, *, titles: Mapping[str, str]) -> dict[str, Any]:
-    """One line a fit: column `y` against column `x`."""
+    """One line a fit: column `y` against column `x`. In a grid, colours are solvers and dashes are starts."""
+    looks = _looks([fit.name for fit in fits])
     figure = go.Figure(layout=_layout(titles[x]))
     drawn, heights = [], []
-    for i, fit in enumerate(fits):
+    for fit, (ink, dash) in zip(fits, looks, strict=True):
         curve = thin(fit.curve, _COMPARED)
         drawn.append(_positions(curve[x]))
         # A logarithm has no place for 0.
         values = curve[y].where(curve[y] > 0) if y in _LOGARITHMIC else curve[y]
         heights.append(values.to_numpy())
-        dash = _DASHES[i // _INKS % len(_DASHES)]
-        figure.add_trace(_line(drawn[-1], values, fit.name, ink=i % _INKS, width=2).update(line_dash=dash))
+        figure.add_trace(_line(drawn[-1], values, fit.name, ink=ink, width=2).update(line_dash=dash))
     figure.update_layout(xaxis_dtick=_tick(*drawn), yaxis_title=titles[y])
     if y in _LOGARITHMIC:
-        figure.update_yaxes(type="log", exponentformat="power", dtick=_tick(*heights))
+        tick = _tick(*heights)
+        figure.update_yaxes(type="log", exponentformat="power", dtick=tick, tickformat=_format(tick))
     return json.loads(figure.to_json())
 
 
@@ -128,6 +130,20 @@ def _tick(*positions: np.ndarray) -> int | str | None:
     drawn = drawn[drawn > 0]
     ratio = drawn.max() / drawn.min() if drawn.size else 1.0
     return 1 if ratio >= 100 else "D2" if ratio >= 8 else None
+
+
+def _format(tick: int | str | None) -> str | None:
+    """The whole number at every tick of a short log axis, where plotly would write 2 for 0.2."""
+    return None if tick == 1 else "~g"
+
+
+def _looks(names: Sequence[str]) -> list[tuple[int, str]]:
+    """An ink and a dash a fit: by solver and start where all are named solver-start, else one after the other."""
+    parts = [name.split("-") for name in names]
+    firsts, lasts = (list(dict.fromkeys(part[i] for part in parts)) for i in (0, -1))
+    if all(len(part) == 2 for part in parts) and len(firsts) <= _INKS and len(lasts) <= len(_DASHES):
+        return [(firsts.index(first), _DASHES[lasts.index(last)]) for first, last in parts]
+    return [(i % _INKS, _DASHES[i // _INKS % len(_DASHES)]) for i in range(len(names))]
 
 
 def _single(values: pd.Series) -> np.ndarray:

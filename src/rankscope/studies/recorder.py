@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rankscope.metrics import effective_rank, nuclear_over_operator, relative_error
 from rankscope.nmf import generation_score
 from rankscope.nmf.base import ChainEstimator
 from rankscope.nmf.fit import Progress
@@ -57,7 +58,7 @@ class Recorder:
         finally:
             if getattr(model, "factors_", None) is not None:
                 self._save(name, model.history_, model.factors_, model.plateau_factors_)
-                self._note(name, describe(model))
+                self._note(name, describe(model, self.X))
         self._generate(name, model, seed)
 
     def line(self, name: str) -> str:
@@ -111,16 +112,21 @@ class Recorder:
         self.folder.save_arrays("examples", self._examples)
 
 
-def describe(model: ChainEstimator) -> dict[str, Any]:
-    """What fits.json says of a fitted model."""
+def describe(model: ChainEstimator, X: NDArray[np.floating]) -> dict[str, Any]:
+    """What fits.json says of a model fitted to X: of the factors it kept, which on a plateau are not the last."""
     last = model.history_.iloc[-1]
+    found = {name: float(last[name]) for name in ("relative_error", "effective_rank", "nuclear_over_operator")}
+    if model.stop == "plateau" and model.plateau_factors_:
+        found = {
+            "relative_error": float(relative_error(X, model.factors_)),
+            "effective_rank": float(effective_rank(model.factors_)),
+            "nuclear_over_operator": float(nuclear_over_operator(model.factors_)),
+        }
     health = asdict(model.health_)
     return {
         "n_iter": model.n_iter_,
         "seconds": float(last["seconds"]),
-        "relative_error": float(last["relative_error"]),
-        "effective_rank": float(last["effective_rank"]),
-        "nuclear_over_operator": float(last["nuclear_over_operator"]),
+        **found,
         "kkt_residual": model.health_.kkt_residual,
         "converged": model.health_.kkt_residual <= model.tol,
         "plateaus": [asdict(plateau) for plateau in model.plateaus_],
