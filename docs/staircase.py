@@ -25,10 +25,10 @@ def main() -> None:
     planted = NMF(6, solver="gd", learning_rate=2e-3, init_scale=1e-4, max_iter=100_000, **small).fit(blocks())
     digits = NMF(10, solver="scalar", learning_rate=0.05, init_scale=1e-2, max_iter=6000, **small)
     digits.fit(load_digits()[0][:1000])
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for ax, model, title in zip(axes, (planted, digits), ("three planted blocks", "1,000 digits"), strict=True):
         plots.staircase(model.history_, model.plateaus_, ax=ax)
-        ax.set_title(title, fontsize=9, pad=36)
+        ax.set_title(title, fontsize=9, pad=50)
     figure.savefig(Path(__file__).parent / "figures" / "staircase.png", dpi=150)
 
 

@@ -187,6 +187,14 @@ def test_plateaus_are_found_labelled_and_restored():
         np.testing.assert_array_equal(F, G)
 
 
+def test_a_plateau_that_gave_way_to_another_had_not_converged():
+    """Between two stairs the gradient can be as small as at the end of a fit."""
+    A = np.kron(np.diag([10.0, 2.0, 0.4]), np.ones((6, 6))) / 6 + 0.002 * np.random.default_rng(0).random((18, 18))
+    settings = dict(init="random", init_scale=1e-3, stop="none", keep_plateaus=True, random_state=0)
+    model = NMF(5, solver="gd", learning_rate=1e-2, max_iter=4000, **settings).fit(A)
+    assert [(plateau.k, plateau.kind) for plateau in model.plateaus_] == [(1, "transient"), (2, "converged")]
+
+
 def test_a_plateau_that_is_not_reached_is_a_warning():
     settings = dict(solver="gd", init="random", init_scale=1e-2, learning_rate=1e-3, stop="plateau", random_state=0)
     with pytest.warns(ConvergenceWarning, match="no plateau of the effective rank within max_iter=5"):

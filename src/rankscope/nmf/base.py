@@ -4,6 +4,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -210,6 +211,9 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             (classify(plateau, self._health_at(plateau, chain, blocks, rule, penalties)), chain)
             for plateau, chain in result.plateaus
         ]
+        # One that gave way to another had not converged, however small its gradient was: it lay at a saddle.
+        left = [(replace(p, kind="transient") if p.kind == "converged" else p, chain) for p, chain in kept[:-1]]
+        kept = [*left, *kept[-1:]]
         self.plateau_factors_ = [[_like(X, F) for F in chain.factors] for _, chain in kept]
         # Finding and naming plateaus costs as much as some iterations, so a fit that was not asked for them waits.
         asked = self.stop == "plateau" or self.keep_plateaus
