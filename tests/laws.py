@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain
-from rankscope.nmf.fit import Fit, Stopping, fit
+from rankscope.nmf.fit import Callback, Fit, Stopping, fit
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
 from rankscope.nmf.rules import Rule
 from rankscope.trace.history import History
@@ -56,6 +56,7 @@ def run(
     *,
     penalties: Sequence[Penalty] | None = None,
     block_rows: int | None = None,
+    callback: Callback | None = None,
 ) -> Fit:
     """That many iterations, no more and no less."""
     return fit(
@@ -65,6 +66,7 @@ def run(
         stopping=Stopping(steps, "none"),
         penalties=tuple(penalties or [NO_PENALTY] * chain.depth),
         history=History(),
+        callback=callback,
     )
 
 

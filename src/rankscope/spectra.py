@@ -13,7 +13,7 @@ Both work in float64 whatever the input is: a float32 Gram would blur everything
 from collections.abc import Callable, Sequence
 from functools import reduce
 from itertools import pairwise
-from typing import Any, Literal, overload
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 import torch
@@ -70,25 +70,43 @@ def gram_singular_values(P: Tensor, Q: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(K.mT @ Q @ K).clamp(min=0).sqrt().flip(-1)
 
 
-def truncated_svd(
-    A: Tensor, rank: int, *, generator: torch.Generator, iterations: int = 8
-) -> tuple[Tensor, Tensor, Tensor]:
+class Operator(Protocol):
+    """A matrix A (m×n) that is only multiplied with: it may be in pieces, or not floating."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n)."""
+        ...
+
+    def times(self, V: Tensor) -> Tensor:
+        """A V (m×k)."""
+        ...
+
+    def gram_times(self, V: Tensor) -> Tensor:
+        """AᵀA V (n×k)."""
+        ...
+
+
+def truncated_svd(A: Operator, start: Tensor, rank: int, *, iterations: int = 8) -> tuple[Tensor, Tensor, Tensor]:
     """The leading ``rank`` singular triplets U (m×r), σ (r), V (n×r) of A by randomized subspace iteration.
 
-    A ≈ U diag(σ) Vᵀ. Each iteration multiplies with A and Aᵀ and re-orthonormalizes, so what lies beyond the sampled
+    A ≈ U diag(σ) Vᵀ. Each iteration multiplies with AᵀA and re-orthonormalizes, so what lies beyond the sampled
     width shrinks by (σ_{width+1}/σ_i)² a time for triplet i.
+
+    Args:
+        A: the matrix.
+        start: random (n×width), width ≥ rank; ten more than the rank is what the reference advises.
+        rank: how many triplets.
+        iterations: how often to multiply.
 
     Reference: Halko, Martinsson & Tropp 2011, SIAM Review 53(2), doi:10.1137/090771806, algorithms 4.4 and 5.1.
     """
-    m, n = A.shape
-    width = min(rank + 10, m, n)  # Oversampling by ten, as the reference advises.
-    omega = torch.randn(n, width, generator=generator, dtype=A.dtype, device=generator.device).to(A.device)
-    Y = torch.linalg.qr(A @ omega).Q
+    Z = start
     for _ in range(iterations):
-        Z = torch.linalg.qr(A.mT @ Y).Q
-        Y = torch.linalg.qr(A @ Z).Q
-    U, sigma, Vt = torch.linalg.svd(Y.mT @ A, full_matrices=False)
-    return Y @ U[:, :rank], sigma[:rank], Vt[:rank].mT
+        Z = torch.linalg.qr(A.gram_times(Z)).Q
+    Y, R = torch.linalg.qr(A.times(Z))
+    U, sigma, Vt = torch.linalg.svd(R, full_matrices=False)
+    return Y @ U[:, :rank], sigma[:rank], Z @ Vt[:rank].mT
 
 
 def as_factors(A: Any) -> list[Tensor]:

@@ -4,19 +4,52 @@ import pytest
 import torch
 
 import laws
-from rankscope.nmf.blocks import RowBlocks
+from rankscope.nmf.blocks import RowBlocks, gram
 from rankscope.nmf.rules import make_rule
 
 
 @pytest.mark.parametrize("block_rows", [1, 3, 7, 20, 100])
-def test_a_sweep_gives_the_products(block_rows):
-    A = torch.rand(20, 9, dtype=torch.float64)
-    F, R = laws.random_chain(0, (20, 9), (4,)).factors
-    sweep = RowBlocks.of(A, block_rows).sweep(F, R, lambda rows, F_b, C_b: 2 * F_b + C_b)
-    expected = 2 * F + A @ R.mT
-    torch.testing.assert_close(sweep.first, expected)
-    torch.testing.assert_close(sweep.S, expected.mT @ A)
-    torch.testing.assert_close(sweep.G, expected.mT @ expected)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.uint8, torch.float16])
+def test_a_pass_gives_the_products(block_rows, dtype):
+    A = (10 * torch.rand(20, 9, generator=laws.generator(3))).to(dtype)
+    blocks = RowBlocks.of(A, block_rows)
+    F, R = (factor.to(blocks.dtype) for factor in laws.random_chain(0, (20, 9), (4,)).factors)
+    wide = A.to(blocks.dtype)
+    S, G = blocks.total(lambda rows, A_b: (F[rows].mT @ A_b, gram(F[rows])))
+    torch.testing.assert_close(S, F.mT @ wide)
+    torch.testing.assert_close(G, F.double().mT @ F.double())
+    torch.testing.assert_close(blocks.times(R.mT), wide @ R.mT)
+    torch.testing.assert_close(blocks.gram_times(R.mT), wide.mT @ (wide @ R.mT))
+
+
+def test_the_same_pass_gives_the_same_bits():
+    A = torch.rand(3000, 800, generator=laws.generator(1))
+    blocks = RowBlocks.of(A)
+    assert len(blocks.slices) > 1
+    R = torch.rand(7, 800, generator=laws.generator(2))
+    first, *others = [blocks.total(lambda rows, A_b: (R @ A_b.mT @ A_b,))[0] for _ in range(5)]
+    assert all(torch.equal(first, other) for other in others)
+
+
+def test_the_leading_triplets_are_those_of_the_svd(digits):
+    A = torch.from_numpy(digits)
+    U, sigma, V = RowBlocks.of(A, 300).leading_triplets(10, laws.generator(0))
+    expected = torch.linalg.svdvals(A)
+    torch.testing.assert_close(sigma, expected[:10], rtol=1e-6, atol=0)
+    best = float((expected[10:] ** 2).sum())
+    assert float((A - U * sigma @ V.mT).square().sum()) <= best * (1 + 1e-6)
+    wide = RowBlocks.of(A.mT.contiguous()).leading_triplets(10, laws.generator(0))[1]
+    torch.testing.assert_close(wide, expected[:10], rtol=1e-6, atol=0)
+
+
+def test_an_error_in_a_worker_arrives():
+    blocks = RowBlocks.of(torch.rand(10, 3), 2)
+
+    def visit(rows, A_b):
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        blocks.total(visit)
 
 
 @pytest.mark.parametrize("solver", ["hals", "mu", "gd", "adam", "scalar"])

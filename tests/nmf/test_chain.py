@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import laws
-from rankscope.nmf.chain import Chain, broadcast_per_factor, fold
+from rankscope.nmf.chain import Chain, broadcast_per_factor
 
 SIZES = [(4,), (5, 3), (3, 6, 2, 4)]
 
@@ -27,15 +27,6 @@ def test_a_chain_is_its_entries(sizes):
     assert all(torch.equal(F, G) for F, G in zip(chain.factors, again.factors, strict=True))
 
 
-def test_fold_moves_a_factor_to_the_left():
-    A, chain = torch.rand(9, 8, dtype=torch.float64), laws.random_chain(2, (9, 8), (5, 3))
-    W1, W2, _ = chain.factors
-    P, S = fold(W1.mT @ W1, W1.mT @ A, W2)
-    left = W1 @ W2
-    torch.testing.assert_close(P, left.mT @ left)
-    torch.testing.assert_close(S, left.mT @ A)
-
-
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
@@ -55,3 +46,8 @@ def test_one_number_or_one_for_each_factor():
     for bad in ([1, 2], -1, float("nan"), float("inf"), [0, -1, 0]):
         with pytest.raises(ValueError, match="l1 must be"):
             broadcast_per_factor(bad, 3, "l1")
+
+
+@pytest.mark.parametrize(("sizes", "j"), [((4,), 1), ((5, 3), 2), ((3, 5), 1), ((4, 4), 2), ((6, 2, 7, 2, 3), 4)])
+def test_the_narrowest_place_is_the_last_of_the_smallest(sizes, j):
+    assert laws.random_chain(0, (9, 8), sizes).narrowest == j

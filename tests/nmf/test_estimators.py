@@ -76,7 +76,7 @@ def test_transform_and_its_inverse(digits):
     deep = DeepNMF((6, 4), max_iter=200, random_state=0)
     F = deep.fit_transform(X)
     np.testing.assert_array_equal(F, deep.transform(X))
-    assert relative_error(X, deep.inverse_transform(F)) <= deep.history_["relative_error"].iloc[-1]
+    assert relative_error(X, deep.inverse_transform(F)) <= deep.history_["relative_error"].iloc[-1] * (1 + 1e-12)
 
 
 def test_pandas_in_and_out():
@@ -384,3 +384,12 @@ def test_scaling_and_permuting_the_data_scales_and_permutes_the_answer(digits):
     rows = np.random.default_rng(0).permutation(80)
     permuted = model.fit(X[rows]).inverse_transform(model.factors_[0])
     np.testing.assert_allclose(permuted, B[rows], atol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16])
+def test_small_dtypes_are_fitted_as_they_are(digits, dtype):
+    X = (16 * digits[:300]).astype(dtype)
+    small, wide = (NMF(5, random_state=0, max_iter=50).fit(Y) for Y in (X, X.astype(np.float32)))
+    assert small.components_.dtype == np.float32
+    np.testing.assert_array_equal(small.components_, wide.components_)
+    np.testing.assert_array_equal(small.transform(X), wide.transform(X.astype(np.float32)))

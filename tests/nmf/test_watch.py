@@ -42,7 +42,7 @@ def test_tiny_errors_are_taken_from_the_residual_itself(dtype, smallest):
     A, chain = laws.planted(0)
     A, near = A.to(dtype), Chain(tuple((F * (1 + 10 * smallest)).to(dtype) for F in chain.factors))
     watch = Watch(RowBlocks.of(A, 7), History())
-    watch.see(0, near, evaluate(RowBlocks.of(A, 7), near).trace())
+    watch.see(0, near, evaluate(RowBlocks.of(A, 7), near).trace)
     _, row = watch.flush()
     exact = float((A.double() - near.first.double() @ near.last.double()).norm())
     assert row["absolute_error"][0] == pytest.approx(exact, rel=1e-6)
@@ -74,7 +74,7 @@ def test_rows_that_are_not_finite_are_recorded_as_such():
     bad = Chain((good.first * float("nan"), good.last))
     watch = Watch(RowBlocks.of(A), History())
     for step, chain in enumerate((good, bad)):
-        watch.see(step, chain, evaluate(RowBlocks.of(A), chain).trace())
+        watch.see(step, chain, evaluate(RowBlocks.of(A), chain).trace)
     _, rows = watch.flush()
     assert all(np.isfinite(column[0]) for column in rows.values())
     assert np.isnan(rows["relative_error"][1])

@@ -1,24 +1,28 @@
 """One iteration: a pass over A for F₁, and the small factors after it.
 
 A block rule takes the factors in turn, each with the others as they now are (alternating). A joint rule takes them
-all at once from their gradient at one point. Either way an iteration reads A once, and leaves S = F₁ᵀA and G = F₁ᵀF₁
-of the new F₁.
+all at once from their gradient at one point. Either way an iteration reads A once, and leaves S = (F₁ … F_{L-1})ᵀA and
+G = F₁ᵀF₁ of the new factors.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rankscope.nmf.blocks import RowBlocks
-from rankscope.nmf.chain import Chain, fold
-from rankscope.nmf.penalty import Penalty
-from rankscope.nmf.rules import BlockRule, JointRule, Rule
+from rankscope.nmf.blocks import RowBlocks, gram
+from rankscope.nmf.chain import Chain
+from rankscope.nmf.momentum import Momentum
+from rankscope.nmf.penalty import NO_PENALTY, Penalty
+from rankscope.nmf.rules import BlockRule, Hals, JointRule, Rule
 from rankscope.nmf.subproblem import Hessian, Subproblem
+from rankscope.spectra import product
 
 Penalties = tuple[Penalty, ...]
+SETTLING_SWEEPS = 10
 
 
 class Trace(NamedTuple):
@@ -28,45 +32,80 @@ class Trace(NamedTuple):
     Q: Tensor
     inner: Tensor
 
+    def objective(self) -> float:
+        """½‖A − L H‖² − ½‖A‖²."""
+        return (0.5 * torch.sum(self.P * self.Q) - self.inner).item()
+
 
 @dataclass(frozen=True)
 class State:
-    """A chain and what the last pass over A left of it."""
+    """A chain and what a pass over A left of it."""
 
     chain: Chain
-    lefts: tuple[tuple[Tensor, Tensor], ...]
-    """(LᵀL in float64, LᵀA) for the product L left of every factor but the first: F₁, F₁F₂, …, F₁ … F_{L-1}."""
-    C: Tensor | None = None
-    """A (F₂ … F_L)ᵀ (m×r₁), kept for joint rules only."""
+    G: Tensor
+    """F₁ᵀF₁ (r₁×r₁) in float64."""
+    S: Tensor
+    """(F₁ … F_{L-1})ᵀ A (r_{L-1}×n)."""
+    Cs: tuple[Tensor, ...] | None = None
+    """Lᵀ A Rᵀ for every factor, kept for joint rules only."""
     memory: Any = None
-    """What a joint rule remembers."""
+    """What a joint rule remembers, or the momentum of an accelerated one."""
 
+    @cached_property
+    def left_grams(self) -> tuple[Tensor, ...]:
+        """LᵀL in float64 for the product L left of every factor but the first: F₁, F₁F₂, …, F₁ … F_{L-1}."""
+        grams = [self.G]
+        for F in self.chain.factors[1:-1]:
+            wide = F.to(torch.float64)
+            grams.append(wide.mT @ grams[-1] @ wide)
+        return tuple(grams)
+
+    @cached_property
     def trace(self) -> Trace:
         """What a history needs to know of this state; the next iteration uses the same Grams."""
-        P, C = self.lefts[-1]
-        inner = torch.dot(C.to(torch.float64).reshape(-1), self.chain.last_in_float64.reshape(-1))
-        return Trace(P, self.chain.right_grams[-1], inner)
+        inner = torch.dot(self.S.to(torch.float64).reshape(-1), self.chain.last_in_float64.reshape(-1))
+        return Trace(self.left_grams[-1], self.chain.right_grams[-1], inner)
+
+    def objective(self, penalties: Penalties) -> float:
+        """½‖A − F₁ … F_L‖² − ½‖A‖² + penalties."""
+        penalized = zip(penalties, self.chain.factors, strict=True)
+        return self.trace.objective() + sum(p.value(F).item() for p, F in penalized if p != NO_PENALTY)
 
 
 def evaluate(blocks: RowBlocks, chain: Chain) -> State:
-    """The state of a chain, by one pass over A."""
-    C = torch.empty_like(chain.first)
+    """The state of a chain with every C, by one pass over A at the chain's narrowest place j:
 
-    def keep(rows: slice, F: Tensor, C_rows: Tensor) -> Tensor:
-        C[rows] = C_rows
-        return F
+    T = A (F_{j+1} … F_L)ᵀ and S_j = (F₁ … F_j)ᵀ A, of which every C is a small product.
+    """
+    j, factors = chain.narrowest, chain.factors
+    R = chain.rights[j - 1]
+    inner = product(factors[1:j]) if j > 1 else None
+    T = chain.first.new_empty(blocks.shape[0], R.shape[0])
 
-    _, S, G = blocks.sweep(chain.first, chain.dictionary, keep)
-    lefts = [(G, S)]
-    for F in chain.factors[1:-1]:
-        lefts.append(fold(*lefts[-1], F))
-    return State(chain, tuple(lefts), C)
+    def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
+        torch.mm(A_b, R.mT, out=T[rows])
+        F = chain.first[rows]
+        L = F if inner is None else F @ inner
+        return L.mT @ A_b, gram(F)
+
+    S, G = blocks.total(visit)
+    Cs = []
+    for i in range(j):  # Left of the narrow place: from T.
+        between = factors[i + 1 : j]
+        Cs.append(T @ product(between).mT if between else T)
+        T = factors[i].mT @ T
+    for i in range(j, chain.depth - 1):  # Right of it: from S_j.
+        Cs.append(S @ chain.rights[i].mT)
+        S = factors[i].mT @ S
+    return State(chain, G, S, (*Cs, S))
 
 
 def start(blocks: RowBlocks, chain: Chain, rule: Rule) -> State:
     """The state before the first iteration."""
     state = evaluate(blocks, chain)
-    return replace(state, memory=rule.start(chain.flat())) if isinstance(rule, JointRule) else replace(state, C=None)
+    if isinstance(rule, JointRule):
+        return replace(state, memory=rule.start(chain.flat()))
+    return replace(state, Cs=None, memory=_still(rule))
 
 
 def advance(
@@ -75,20 +114,18 @@ def advance(
     """One iteration: the new state, and where asked the KKT residual of the old one (see ``kkt_residual``)."""
     if isinstance(rule, JointRule):
         return _advance_jointly(blocks, state, rule, penalties, measure)
-    return _advance_in_turn(blocks, state, rule, penalties, measure)
+    if isinstance(state.memory, Momentum):
+        return _advance_with_momentum(blocks, state, rule, penalties, measure)
+    return take_turns(blocks, state.chain, rule, penalties, measure=measure)
 
 
 def subproblems(state: State, penalties: Penalties) -> Iterator[tuple[Tensor, Subproblem]]:
     """(F_i, its subproblem) for every factor of an evaluated state, the others being as they are."""
-    if state.C is None:
-        raise AssertionError("F₁'s subproblem needs C; evaluate the chain first")
-    first, *middle, last = state.chain.factors
-    Q, *grams = state.chain.right_grams
-    yield first, Subproblem(Hessian.of(None, Q, first), state.C, penalties[0])
-    *lefts, (P_last, C_last) = state.lefts
-    for F, R, Q, (P, S), penalty in zip(middle, state.chain.rights[1:], grams, lefts, penalties[1:-1], strict=True):
-        yield F, Subproblem(Hessian.of(P, Q, F), S @ R.mT, penalty)
-    yield last, Subproblem(Hessian.of(P_last, None, last), C_last, penalties[-1])
+    if state.Cs is None:
+        raise AssertionError("the subproblems need every C; evaluate the chain first")
+    grams = zip((None, *state.left_grams), (*state.chain.right_grams, None), strict=True)
+    for F, C, (P, Q), penalty in zip(state.chain.factors, state.Cs, grams, penalties, strict=True):
+        yield F, Subproblem(Hessian.of(P, Q, F), C, penalty)
 
 
 def kkt_residual(state: State, penalties: Penalties) -> float:
@@ -96,40 +133,63 @@ def kkt_residual(state: State, penalties: Penalties) -> float:
 
     v_i is the part of the gradient that F_i may follow (``Subproblem.violation``), C_i = LᵀARᵀ.
     """
-    return max(
-        _relative(problem.violation(F), problem.C.square().sum()) for F, problem in subproblems(state, penalties)
-    )
+    return max(_relative(*problem.residual(F)) for F, problem in subproblems(state, penalties))
 
 
-def _advance_in_turn(
+def take_turns(
+    blocks: RowBlocks, chain: Chain, rule: BlockRule, penalties: Penalties, *, measure: bool = False
+) -> tuple[State, float | None]:
+    """Every factor moved once, F₁ in the pass over A, and where asked the KKT residual on the way."""
+    first, (S, G, *residual) = _move_first(blocks, chain, rule, penalties[0], measure=measure)
+    residuals = [_relative(*residual)] if measure else []
+    P, factors = G, [first]
+    rights, grams = (*chain.rights[1:], None), (*chain.right_grams[1:], None)
+    for F, R, Q, penalty in zip(chain.factors[1:], rights, grams, penalties[1:], strict=True):
+        problem = Subproblem(Hessian.of(P, Q, F), S if R is None else S @ R.mT, penalty)
+        if measure:
+            residuals.append(_relative(*problem.residual(F)))
+        factors.append(rule.step(F, problem))
+        if R is not None:
+            wide = factors[-1].to(torch.float64)
+            P, S = wide.mT @ P @ wide, factors[-1].mT @ S
+    return State(Chain(tuple(factors)), G, S), max(residuals) if measure else None
+
+
+def settle(blocks: RowBlocks, chain: Chain, penalties: Penalties) -> State:
+    """F₁ brought close to its solution for the other factors, in one pass over A, as a state to go on from."""
+    first, (S, G) = _move_first(blocks, chain, Hals(SETTLING_SWEEPS), penalties[0])
+    for F in chain.factors[1:-1]:
+        S = F.mT @ S
+    return State(Chain((first, *chain.factors[1:])), G, S, memory=Momentum.still())
+
+
+def _move_first(
+    blocks: RowBlocks, chain: Chain, rule: BlockRule, penalty: Penalty, *, measure: bool = False
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The new F₁, its S and G, and where asked the KKT residual's two sums at the old one: one pass over A."""
+    first, R = chain.first, chain.dictionary
+    hessian = Hessian.of(None, chain.right_grams[0], first)
+    updated = torch.empty_like(first)
+
+    def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
+        F, problem = first[rows], Subproblem(hessian, A_b @ R.mT, penalty)
+        F_b = updated[rows] = rule.step(F, problem)
+        terms = F_b.mT @ A_b, gram(F_b)
+        return (*terms, *problem.residual(F)) if measure else terms
+
+    return updated, blocks.total(visit)
+
+
+def _advance_with_momentum(
     blocks: RowBlocks, state: State, rule: BlockRule, penalties: Penalties, measure: bool
 ) -> tuple[State, float | None]:
-    first, *middle, last = state.chain.factors
-    R, *rights = state.chain.rights
-    Q, *grams = state.chain.right_grams
-    hessian = Hessian.of(None, Q, first)
-    violations: list[tuple[Tensor, Tensor]] = []
-
-    def move(F: Tensor, problem: Subproblem) -> Tensor:
-        if measure:
-            violations.append((problem.violation(F), problem.C.square().sum()))
-        return rule.step(F, problem)
-
-    first, S, G = blocks.sweep(first, R, lambda rows, F, C: move(F, Subproblem(hessian, C, penalties[0])))
-    if measure:  # F₁ came in blocks: one factor, one residual.
-        violations = [
-            (sum((v for v, _ in violations), G.new_zeros(())), sum((c for _, c in violations), G.new_zeros(())))
-        ]
-    factors = [first]
-    lefts = [(G, S)]
-    for F, R, Q, penalty in zip(middle, rights, grams, penalties[1:-1], strict=True):
-        P, T = lefts[-1]
-        factors.append(move(F, Subproblem(Hessian.of(P, Q, F), T @ R.mT, penalty)))
-        lefts.append(fold(P, T, factors[-1]))
-    P, T = lefts[-1]
-    factors.append(move(last, Subproblem(Hessian.of(P, None, last), T, penalties[-1])))
-    residual = max(_relative(*pair) for pair in violations) if measure else None
-    return State(Chain(tuple(factors)), tuple(lefts)), residual
+    """From beyond the small factors; back to where they were, and without momentum, if the objective rose."""
+    momentum: Momentum = state.memory
+    ahead = momentum.ahead(state.chain)
+    candidate, residual = take_turns(blocks, ahead, rule, penalties, measure=measure)
+    if ahead is not state.chain and candidate.objective(penalties) > state.objective(penalties):
+        return replace(state, memory=momentum.restarted()), residual
+    return replace(candidate, memory=momentum.carried(state.chain)), residual
 
 
 def _advance_jointly(
@@ -139,6 +199,10 @@ def _advance_jointly(
     gradients = [problem.gradient(F).reshape(-1) for F, problem in subproblems(state, penalties)]
     theta, memory = rule.step(state.chain.flat(), torch.cat(gradients), state.memory)
     return replace(evaluate(blocks, state.chain.like(theta)), memory=memory), residual
+
+
+def _still(rule: BlockRule) -> Momentum | None:
+    return Momentum.still() if rule.extrapolates else None
 
 
 def _relative(violation: Tensor, scale: Tensor) -> float:

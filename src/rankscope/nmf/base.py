@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from rankscope.errors import LockedFitWarning
 from rankscope.nmf.advance import evaluate
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain, broadcast_per_factor
+from rankscope.nmf.coarse import Sampling
 from rankscope.nmf.early_stopping import Which
 from rankscope.nmf.encode import encode
 from rankscope.nmf.fit import Callback, Fit, Progress, Stop, Stopping, fit
@@ -28,7 +30,7 @@ from rankscope.nmf.initial import INITS, Start
 from rankscope.nmf.levels import classify, detect, label
 from rankscope.nmf.penalty import Penalty
 from rankscope.nmf.progress import progress_bar
-from rankscope.nmf.rules import BlockRule, Rule, make_rule
+from rankscope.nmf.rules import BlockRule, Hals, Rule, make_rule
 from rankscope.nmf.settings import check_settings, check_size
 from rankscope.nmf.validation import check_factors, check_matrix
 from rankscope.spectra import product
@@ -51,7 +53,8 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     keep_plateaus: bool
     learning_rate: float | None
     betas: tuple[float, float]
-    inner_sweeps: int
+    inner_sweeps: int | Literal["auto"]
+    coarse: bool | Literal["auto"]
     l1: float | Sequence[float]
     l2: float | Sequence[float]
     cosine_separation: float
@@ -72,8 +75,9 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """The activations F₁ (m×r₁) of rows X (m×n): the fit's own F₁ subproblem, solved to its end (``encode``)."""
         check_is_fitted(self)
         A = check_matrix(self, X, reset=False)
-        factors = [torch.as_tensor(F).to(A) for F in self.factors_[1:]]
-        activations = encode(RowBlocks.of(A, self.block_rows), product(factors), self._penalties(len(factors) + 1)[0])
+        blocks = RowBlocks.of(A, self.block_rows)
+        factors = [blocks.like(torch.as_tensor(F)) for F in self.factors_[1:]]
+        activations = encode(blocks, product(factors), self._penalties(len(factors) + 1)[0])
         return _like(X, activations)
 
     def inverse_transform(self, X: Any) -> Any:
@@ -120,7 +124,12 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         check_settings(self.get_params(deep=False))
         sizes = self._layer_sizes(A, factors)
         rule = make_rule(
-            self.solver, learning_rate=self.learning_rate, betas=self.betas, inner_sweeps=self.inner_sweeps
+            self.solver,
+            learning_rate=self.learning_rate,
+            betas=self.betas,
+            inner_sweeps=self.inner_sweeps,
+            shape=(A.shape[0], A.shape[1]),
+            rank=sizes[0],
         )
         penalties = self._penalties(len(sizes) + 1)
         if self.cosine_separation and isinstance(rule, BlockRule) and not rule.takes_separation:
@@ -131,26 +140,40 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         stopping = Stopping(self.max_iter, self.stop, self.tol, self.plateau, self.keep_plateaus)
         blocks = RowBlocks.of(A, self.block_rows)
         generator = torch.Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31 - 1)))
-        chain = self._start(blocks, sizes, rule, factors, generator)
-
         with ExitStack() as stack:
             callbacks = [] if self.callback is None else [self.callback]
             if self.progress:
                 callbacks.append(stack.enter_context(progress_bar(type(self).__name__)))
             result = fit(
                 blocks,
-                chain,
+                self._start(blocks, sizes, rule, factors, generator),
                 rule,
                 stopping=stopping,
                 penalties=penalties,
                 history=History(self.measures or {}) if self.track_history else None,
                 callback=_all(callbacks),
+                sampling=self._sampling(blocks, sizes, rule, generator),
             )
         self._keep(X, result, blocks, rule, penalties)
         if result.reason == "interrupted":
             raise KeyboardInterrupt
         self._warn(result)
         return self.factors_[0]
+
+    def _sampling(
+        self, blocks: RowBlocks, sizes: tuple[int, ...], rule: Rule, generator: torch.Generator
+    ) -> Sampling | None:
+        """Coarse to fine is for the accelerated solver on the way to its end: a plateau is looked for on all rows."""
+        if self.coarse is False:
+            return None
+        sampling = Sampling.of(blocks.shape, sizes, generator)
+        takes_it = isinstance(rule, Hals) and rule.extrapolates and self.stop != "plateau" and not self.keep_plateaus
+        if self.coarse is True and not (takes_it and sampling):
+            raise ValueError(
+                f"coarse=True needs solver='hals' with inner_sweeps='auto', no plateau to watch for, and many more "
+                f"rows than columns and components (X is {blocks.shape[0]}×{blocks.shape[1]}); leave it at 'auto'"
+            )
+        return sampling if takes_it and not self.warm_start else None
 
     def _start(
         self,
@@ -166,7 +189,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             given = "none were given" if factors is None else f"init is {self.init!r}"
             raise ValueError(f"init='custom' and custom factors go together, but {given}; set both or neither")
         if factors is not None:
-            return Chain(tuple(check_factors(factors, blocks.shape, sizes, blocks.A)))
+            return Chain(tuple(check_factors(factors, blocks, sizes)))
         if self.warm_start and getattr(self, "factors_", None) is not None:
             return self._warm_chain(blocks, sizes)
         positive = isinstance(rule, BlockRule) and rule.multiplies
@@ -174,7 +197,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _warm_chain(self, blocks: RowBlocks, sizes: tuple[int, ...]) -> Chain:
         """The fitted factors; for another number of rows, their activations of these rows in place of F₁."""
-        W, *rest = (torch.as_tensor(F).to(blocks.A) for F in self.factors_)
+        W, *rest = (blocks.like(torch.as_tensor(F)) for F in self.factors_)
         if tuple(F.shape[0] for F in rest) != sizes:
             raise ValueError(
                 f"warm_start needs the layer sizes of the last fit, {tuple(F.shape[0] for F in rest)}, got {sizes}; "
@@ -206,6 +229,9 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.n_iter_ = result.n_iter
         self.reconstruction_err_ = blocks.squared_residual(result.chain.first, result.chain.dictionary) ** 0.5
         self.history_ = result.history
+        self.coarse_ = result.coarse
+        if result.coarse is not None:
+            self.history_.attrs["coarse"] = asdict(result.coarse)
         self.health_: Health = inspect(state, rule, penalties, not_finite_at=failed)
         kept = [
             (classify(plateau, self._health_at(plateau, chain, blocks, rule, penalties)), chain)

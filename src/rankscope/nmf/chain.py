@@ -22,11 +22,10 @@ class Chain:
     factors: tuple[Tensor, ...]
 
     def __post_init__(self) -> None:
-        shapes = " · ".join("×".join(map(str, F.shape)) for F in self.factors)
         if len(self.factors) < 2 or any(F.ndim != 2 for F in self.factors):
-            raise ValueError(f"a chain needs at least 2 factors with 2 dimensions each, got {shapes or 'none'}")
+            raise ValueError(f"a chain needs at least 2 factors with 2 dimensions each, got {self._shapes or 'none'}")
         if any(left.shape[1] != right.shape[0] for left, right in pairwise(self.factors)):
-            raise ValueError(f"inner dimensions of the factors must agree, got {shapes}")
+            raise ValueError(f"inner dimensions of the factors must agree, got {self._shapes}")
 
     @property
     def depth(self) -> int:
@@ -64,8 +63,11 @@ class Chain:
     @cached_property
     def right_grams(self) -> tuple[Tensor, ...]:
         """(R₁R₁ᵀ, …, R_{L-1}R_{L-1}ᵀ) in float64: the solvers' Q, and one half of the spectrum."""
-        wide = [*(R.to(torch.float64) for R in self.rights[:-1]), self.last_in_float64]
-        return tuple(R @ R.mT for R in wide)
+        grams = [self.last_in_float64 @ self.last_in_float64.mT]
+        for F in reversed(self.factors[1:-1]):
+            wide = F.to(torch.float64)
+            grams.append(wide @ grams[-1] @ wide.mT)
+        return tuple(reversed(grams))
 
     @cached_property
     def last_in_float64(self) -> Tensor:
@@ -76,6 +78,12 @@ class Chain:
     def dictionary(self) -> Tensor:
         """F₂ … F_L (r₁×n): the rows that F₁ combines."""
         return self.rights[0]
+
+    @property
+    def narrowest(self) -> int:
+        """The j in 1..L-1 with the smallest r_j: where products with A cost least; the last of equals."""
+        sizes = self.layer_sizes
+        return len(sizes) - min(range(len(sizes)), key=lambda k: sizes[len(sizes) - 1 - k])
 
     def product(self) -> Tensor:
         """F₁ … F_L (m×n), formed whole."""
@@ -90,11 +98,9 @@ class Chain:
         parts = theta.split([F.numel() for F in self.factors])
         return Chain(tuple(part.view_as(F) for part, F in zip(parts, self.factors, strict=True)))
 
-
-def fold(P: Tensor, S: Tensor, F: Tensor) -> tuple[Tensor, Tensor]:
-    """Move F from the right of a split to its left: (LᵀL, LᵀA) becomes ((LF)ᵀLF, (LF)ᵀA), the Gram in float64."""
-    wide = F.to(P.dtype)
-    return wide.mT @ P @ wide, F.mT @ S
+    @property
+    def _shapes(self) -> str:
+        return " · ".join("×".join(map(str, F.shape)) for F in self.factors)
 
 
 def broadcast_per_factor(value: float | Sequence[float], depth: int, name: str) -> tuple[float, ...]:

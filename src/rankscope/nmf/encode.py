@@ -7,7 +7,7 @@ the next.
 import torch
 from torch import Tensor
 
-from rankscope.nmf.blocks import RowBlocks
+from rankscope.nmf.blocks import RowBlocks, gram
 from rankscope.nmf.penalty import Penalty
 from rankscope.nmf.rules import Hals
 from rankscope.nmf.subproblem import Hessian, Subproblem
@@ -17,17 +17,20 @@ SWEEPS_PER_CHECK = 10
 
 def encode(blocks: RowBlocks, R: Tensor, penalty: Penalty, *, max_sweeps: int = 5000) -> Tensor:
     """The activations F (m×r) of the rows of A, by coordinate descent from zero until the KKT residual is rounding."""
-    hessian = Hessian(None, R @ R.mT)
+    hessian = Hessian.of(None, gram(R.mT), R)
     # What a product in this precision can resolve.
     tolerance = torch.finfo(R.dtype).eps ** 0.75
+    activations = R.new_zeros(blocks.shape[0], R.shape[0])
 
-    def solve(rows: slice, F: Tensor, C: Tensor) -> Tensor:
-        problem = Subproblem(hessian, C, penalty)
-        scale = C.square().sum()
+    def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
+        F, problem = activations[rows], Subproblem(hessian, A_b @ R.mT, penalty)
+        scale = problem.C.square().sum()
         for _ in range(0, max_sweeps, SWEEPS_PER_CHECK):
             F = Hals(SWEEPS_PER_CHECK).step(F, problem)
             if problem.violation(F) <= tolerance**2 * scale:
                 break
-        return F
+        activations[rows] = F
+        return ()
 
-    return blocks.map_first(R.new_zeros(blocks.shape[0], R.shape[0]), R, solve)
+    blocks.total(visit)
+    return activations

@@ -30,7 +30,10 @@ class NMF(ChainEstimator):
         keep_plateaus: keep the factors at every plateau, also without ``stop="plateau"``.
         learning_rate: for gd, adam (0.01) and scalar.
         betas: for adam, how slowly the means of the gradient and of its square forget (see ``Adam``).
-        inner_sweeps: for hals, sweeps for each pass over X; 1 is the textbook rule.
+        inner_sweeps: for hals, sweeps for each pass over X and no more; 1 is the textbook rule. ``"auto"``: as many as
+            the products with X make cheap, and extrapolation with restart (see ``Hals.accelerated``, ``Momentum``).
+        coarse: for hals with ``"auto"`` sweeps, fit small samples of rows first; ``"auto"`` where rows are many, by the
+            rule of ``Sampling.of``.
         l1, l2: ℓ₁ and ℓ₂, one number or one for each factor. scikit-learn's ``alpha_W``, ``alpha_H``, ``l1_ratio`` are
             ``l1 = (n·alpha_W·l1_ratio, m·alpha_H·l1_ratio)`` and ``l2`` the same with 1 − l1_ratio.
         cosine_separation: w, a weight on how parallel the rows of H are; not for hals.
@@ -76,7 +79,8 @@ class NMF(ChainEstimator):
         keep_plateaus: bool = False,
         learning_rate: float | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
-        inner_sweeps: int = 3,
+        inner_sweeps: int | Literal["auto"] = "auto",
+        coarse: bool | Literal["auto"] = "auto",
         l1: float | Sequence[float] = 0.0,
         l2: float | Sequence[float] = 0.0,
         cosine_separation: float = 0.0,
@@ -100,6 +104,7 @@ class NMF(ChainEstimator):
         self.learning_rate = learning_rate
         self.betas = betas
         self.inner_sweeps = inner_sweeps
+        self.coarse = coarse
         self.l1 = l1
         self.l2 = l2
         self.cosine_separation = cosine_separation
@@ -163,7 +168,8 @@ class DeepNMF(ChainEstimator):
         keep_plateaus: bool = False,
         learning_rate: float | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
-        inner_sweeps: int = 3,
+        inner_sweeps: int | Literal["auto"] = "auto",
+        coarse: bool | Literal["auto"] = "auto",
         l1: float | Sequence[float] = 0.0,
         l2: float | Sequence[float] = 0.0,
         cosine_separation: float = 0.0,
@@ -187,6 +193,7 @@ class DeepNMF(ChainEstimator):
         self.learning_rate = learning_rate
         self.betas = betas
         self.inner_sweeps = inner_sweeps
+        self.coarse = coarse
         self.l1 = l1
         self.l2 = l2
         self.cosine_separation = cosine_separation

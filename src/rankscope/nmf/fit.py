@@ -5,18 +5,19 @@ loop knows nothing of solvers.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from rankscope.nmf.advance import Penalties, State, advance, start
+from rankscope.nmf.advance import Penalties, State, advance, settle, start
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain
+from rankscope.nmf.coarse import Coarse, Sampling, refine
 from rankscope.nmf.early_stopping import PlateauWatch, Which
-from rankscope.nmf.rules import Rule
+from rankscope.nmf.rules import Hals, Rule
 from rankscope.nmf.watch import Watch
 from rankscope.trace.history import History
 from rankscope.trace.plateau import Plateau
@@ -71,6 +72,8 @@ class Fit:
     history: pd.DataFrame
     plateaus: list[tuple[Plateau, Chain]]
     """Each plateau that was found while fitting, with the factors at its midpoint; empty unless asked for."""
+    coarse: Coarse | None = None
+    """What came of the samples of rows that were fitted first, if any were."""
 
 
 class Progress:
@@ -106,6 +109,7 @@ def fit(
     penalties: Penalties,
     history: History | None,
     callback: Callback | None = None,
+    sampling: Sampling | None = None,
 ) -> Fit:
     """Move a chain by a rule until told to stop.
 
@@ -117,9 +121,14 @@ def fit(
         penalties: one for each factor.
         history: gets a row for every step, the start (step 0) included; None records nothing.
         callback: called after every iteration.
+        sampling: for hals, fit samples of rows first (see ``coarse``); step 0 is then what they lead to.
     """
     observer = _Observer(blocks, history, stopping.plateau_watch())
-    state = start(blocks, chain, rule)
+    if sampling is not None and isinstance(rule, Hals):
+        state, coarse = refine(blocks, chain, rule, penalties, sampling)
+    else:
+        state, coarse = start(blocks, chain, rule), None
+    del chain  # A start need not be kept beside what comes of it.
     observer.see(0, state)
     step, reason = 0, None
     try:
@@ -127,9 +136,12 @@ def fit(
             step += 1
             measure = stopping.stop == "tolerance" and step % CHECK_EVERY == 0
             state, residual = advance(blocks, state, rule, penalties, measure=measure)
+            converged = residual is not None and residual <= stopping.tol
+            if (converged or step == stopping.max_iter) and isinstance(rule, Hals) and rule.extrapolates:
+                state = settle(blocks, state.chain, penalties)
             observer.see(step, state)
             reason = observer.reason
-            if reason is None and residual is not None and residual <= stopping.tol:
+            if reason is None and converged:
                 reason = "converged"
             if (
                 reason is None
@@ -139,7 +151,7 @@ def fit(
                 reason = "callback"
     except KeyboardInterrupt:
         reason = "interrupted"
-    return observer.close(step, state.chain, reason or "max_iter", stopping)
+    return replace(observer.close(step, state.chain, reason or "max_iter", stopping), coarse=coarse)
 
 
 class _Observer:
@@ -154,7 +166,7 @@ class _Observer:
         self.reason: Reason | None = None
 
     def see(self, step: int, state: State) -> None:
-        if self._watch is not None and self._watch.see(step, state.chain, state.trace()):
+        if self._watch is not None and self._watch.see(step, state.chain, state.trace):
             self._digest()
 
     def read(self) -> pd.DataFrame:

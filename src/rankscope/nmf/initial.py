@@ -12,9 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from rankscope.nmf.blocks import RowBlocks
+from rankscope.nmf.blocks import RowBlocks, gram
 from rankscope.nmf.chain import Chain
-from rankscope.spectra import truncated_svd
 
 INITS = ("random", "eye", "nndsvd", "nndsvda", "custom")
 FLOOR = 1e-2
@@ -51,8 +50,8 @@ class Start:
 
 def random(blocks: RowBlocks, sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
     """Every entry uniform on [0, 1)."""
-    A = blocks.A
-    return [torch.rand(shape, generator=generator, dtype=A.dtype).to(A.device) for shape in _shapes(blocks, sizes)]
+    shapes = _shapes(blocks, sizes)
+    return [torch.rand(shape, generator=generator, dtype=blocks.dtype).to(blocks.A.device) for shape in shapes]
 
 
 def eye(blocks: RowBlocks, sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
@@ -61,7 +60,8 @@ def eye(blocks: RowBlocks, sizes: Sequence[int], generator: torch.Generator) -> 
     A bare rectangular identity would leave all but r rows and columns at zero, where neither multiplication nor the
     gradient (their partner is zero too) can reach them. Deterministic.
     """
-    return [_tiled_identity(a, b, blocks.A) for a, b in _shapes(blocks, sizes)]
+    like = torch.empty(0, dtype=blocks.dtype, device=blocks.A.device)
+    return [_tiled_identity(a, b, like) for a, b in _shapes(blocks, sizes)]
 
 
 def nndsvd(blocks: RowBlocks, sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
@@ -100,24 +100,20 @@ def _tiled_identity(rows: int, columns: int, like: Tensor) -> Tensor:
 
 
 def _peel(blocks: RowBlocks, sizes: Sequence[int], generator: torch.Generator, *, fill: bool) -> list[Tensor]:
-    factors: list[Tensor] = []
-    rest, mean = blocks.A, blocks.mean
-    for r in sizes:
-        pair = _nndsvd_pair(rest, r, generator)
-        W, rest = (F.where(F > 0, mean) for F in pair) if fill else pair
-        mean = rest.mean().item()
-        factors.append(W)
-    return [*factors, rest]
+    r, *further = sizes
+    pair = _nndsvd_pair(blocks, r, generator)
+    W, rest = (F.where(F > 0, blocks.mean) for F in pair) if fill else pair
+    return [W, *(_peel(RowBlocks.of(rest), further, generator, fill=fill) if further else [rest])]
 
 
-def _nndsvd_pair(A: Tensor, r: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    m, n = A.shape
+def _nndsvd_pair(blocks: RowBlocks, r: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    m, n = blocks.shape
     if r > min(m, n):
         raise ValueError(
             f"n_components must be in 1..{min(m, n)} for an nndsvd start (its matrix is {m}×{n}), got {r}; "
             "lower it or use init='random'"
         )
-    U, sigma, V = truncated_svd(A, r, generator=generator)
+    U, sigma, V = blocks.leading_triplets(r, generator)
     U_plus, V_plus = U.clamp(min=0), V.clamp(min=0)
     U_minus, V_minus = (-U).clamp(min=0), (-V).clamp(min=0)
     weight_plus, weight_minus = U_plus.norm(dim=0) * V_plus.norm(dim=0), U_minus.norm(dim=0) * V_minus.norm(dim=0)
@@ -140,6 +136,7 @@ def _safe(numerator: Tensor, denominator: Tensor) -> Tensor:
 def best_scale(blocks: RowBlocks, chain: Chain) -> float:
     """The s ≥ 0 that minimizes ‖A − s B‖², ⟨A, B⟩/‖B‖², for the product B of a chain; 1 where either is zero."""
     R = chain.dictionary.to(torch.float64)
-    _, S, G = blocks.sweep(chain.first, chain.dictionary, lambda rows, F, C: F)
-    inner, squared_norm = (S.to(torch.float64) * R).sum().item(), (G.to(torch.float64) * (R @ R.mT)).sum().item()
+    first = chain.first
+    S, G = blocks.total(lambda rows, A_b: (first[rows].mT @ A_b, gram(first[rows])))
+    inner, squared_norm = (S.to(torch.float64) * R).sum().item(), (G * (R @ R.mT)).sum().item()
     return inner / squared_norm if inner > 0 and squared_norm > 0 else 1.0

@@ -11,7 +11,6 @@ import torch
 
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.health import Health
-from rankscope.spectra import truncated_svd
 from rankscope.trace.plateau import Plateau, PlateauDetector, RankLevel, match_level, rank_levels
 
 CONVERGED = 1e-3
@@ -21,7 +20,7 @@ CONVERGED = 1e-3
 def levels(blocks: RowBlocks, rank: int) -> list[RankLevel]:
     """(effective rank, relative error) of the best rank-k approximations of A for k = 1 … rank."""
     generator = torch.Generator().manual_seed(0)  # What it starts does not show in the digits that are used.
-    _, sigma, _ = truncated_svd(blocks.A, min(rank, *blocks.shape), generator=generator)
+    _, sigma, _ = blocks.leading_triplets(min(rank, *blocks.shape), generator)
     return rank_levels(sigma.double().cpu().numpy(), blocks.squared_norm)
 
 

@@ -23,7 +23,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         ValueError: a count is not whole, a number is none or out of range, a callback cannot be called.
     """
     check_size("max_iter", settings["max_iter"], least=0)
-    check_size("inner_sweeps", settings["inner_sweeps"])
+    if settings["inner_sweeps"] != "auto":
+        check_size("inner_sweeps", settings["inner_sweeps"])
+    if not any(settings["coarse"] is value for value in (True, False)) and settings["coarse"] != "auto":
+        raise ValueError(f"coarse must be True, False or 'auto', got {settings['coarse']!r}; leave it at 'auto'")
     if settings["block_rows"] is not None:
         check_size("block_rows", settings["block_rows"])
     if not (_is_number(settings["tol"]) and settings["tol"] >= 0):

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
 
+PIECE_ROWS = 4096
+
 
 @dataclass(frozen=True)
 class Hessian:
@@ -73,7 +75,17 @@ class Subproblem:
         v is the gradient, but where that pushes an entry towards zero no more than what would take it there: an entry
         that multiplication keeps just above zero does not count.
         """
-        return torch.minimum(self.gradient(F), self.hessian.diagonal(F) + self.penalty.l2 * F).square().sum()
+        if self.hessian.P is None and len(F) > PIECE_ROWS:  # Rows do not interact: no temporary of F's size.
+            pieces = zip(F.split(PIECE_ROWS), self.C.split(PIECE_ROWS), strict=True)
+            return torch.stack([Subproblem(self.hessian, C, self.penalty).violation(part) for part, C in pieces]).sum()
+        scaled = self.hessian.diagonal(F)
+        if self.penalty.l2:
+            scaled = scaled + self.penalty.l2 * F
+        return torch.minimum(self.gradient(F), scaled).square().sum()
+
+    def residual(self, F: Tensor) -> tuple[Tensor, Tensor]:
+        """(‖v‖², ‖C‖²) in float64, which sums over row blocks."""
+        return self.violation(F).double(), self.C.square().sum(dtype=torch.float64)
 
 
 def _largest_eigenvalue(M: Tensor | None) -> float:

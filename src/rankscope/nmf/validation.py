@@ -11,10 +11,14 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import _check_feature_names, _num_features, validate_data
 from torch import Tensor
 
+from rankscope.nmf.blocks import RowBlocks
+
+KEPT = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8)
+
 
 def check_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Tensor:
-    """X as a floating tensor (m×n) without a copy where its dtype allows: tensors stay on their device, float32 stays
-    float32.
+    """X as a tensor (m×n) without a copy where its dtype allows: tensors stay on their device, and float32, float64,
+    uint8 and float16 stay what they are (``RowBlocks`` widens blocks of the small ones).
 
     With ``reset`` the estimator learns n_features_in_ (and feature names), without it they must match.
 
@@ -34,20 +38,17 @@ def check_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Tensor:
             _refuse_empty(X.shape)
         array = _as_numbers(estimator, X, reset=reset)
         matrix = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-    _refuse_first(matrix, ~matrix.isfinite(), "X must not contain NaN or inf", "remove or impute it")
-    _refuse_first(
-        matrix,
-        matrix < 0,
-        f"Negative values in data passed to {type(estimator).__name__}: X must be >= 0",
-        "shift or clip it",
-    )
+    least, most = torch.aminmax(matrix)
+    if not (least >= 0 and most < torch.inf):  # Written so that NaN is refused too.
+        _refuse_first(matrix, ~matrix.isfinite(), "X must not contain NaN or inf", "remove or impute it")
+        negative = f"Negative values in data passed to {type(estimator).__name__}: X must be >= 0"
+        _refuse_first(matrix, matrix < 0, negative, "shift or clip it")
     return matrix
 
 
-def check_factors(
-    factors: Sequence[Any], shape: tuple[int, int], layer_sizes: Sequence[int], like: Tensor
-) -> list[Tensor]:
+def check_factors(factors: Sequence[Any], blocks: RowBlocks, layer_sizes: Sequence[int]) -> list[Tensor]:
     """Custom factors F₁ … F_L as tensors like A: nonnegative, finite, of the shapes that A and the layers ask for."""
+    shape = blocks.shape
     inner = [shape[0], *layer_sizes, shape[1]]
     if not isinstance(factors, list | tuple) or len(factors) != len(inner) - 1:
         got = len(factors) if isinstance(factors, list | tuple) else f"a {type(factors).__name__}"
@@ -56,7 +57,7 @@ def check_factors(
         )
     tensors = []
     for i, (F, expected) in enumerate(zip(factors, pairwise(inner), strict=True), start=1):
-        tensor = _as_factor(i, F).to(like)
+        tensor = blocks.like(_as_factor(i, F))
         if tuple(tensor.shape) != expected:
             got = "×".join(map(str, tensor.shape))
             raise ValueError(
@@ -66,7 +67,7 @@ def check_factors(
         _refuse_first(tensor, tensor < 0, f"factor {i} must be >= 0", "clip it")
         if not tensor.any():
             raise ValueError(f"factor {i} must not be all zero, where no solver can leave; start strictly positive")
-        tensors.append(tensor.clone())
+        tensors.append(tensor)
     return tensors
 
 
@@ -88,10 +89,12 @@ def _as_rows(X: Any) -> Any:
         raise ValueError(f"X must have rows of one length, got a ragged {type(X).__name__}; pad or cut them") from None
 
 
-def _as_numbers(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[np.floating]:
-    """X as floats by scikit-learn's rules, which take object arrays whose entries are numbers."""
+def _as_numbers(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[Any]:
+    """X as floats by scikit-learn's rules, which take object arrays whose entries are numbers; but uint8 and float16 as
+    they are."""
+    kept = [np.float64, np.float32, np.float16, np.uint8] if isinstance(X, np.ndarray) else [np.float64, np.float32]
     try:
-        return validate_data(estimator, X, dtype=[np.float64, np.float32], ensure_all_finite=False, reset=reset)
+        return validate_data(estimator, X, dtype=kept, ensure_all_finite=False, reset=reset)
     except (TypeError, ValueError) as error:
         reason = str(error)
         if "convert string to float" not in reason and "float() argument" not in reason:
@@ -114,7 +117,7 @@ def _check_tensor(estimator: BaseEstimator, X: Tensor, *, reset: bool) -> Tensor
     elif estimator.n_features_in_ != X.shape[1]:
         expected = f"{type(estimator).__name__} is expecting {estimator.n_features_in_} features as input"
         raise ValueError(f"X has {X.shape[1]} features, but {expected}")
-    return X.detach() if X.dtype in (torch.float32, torch.float64) else X.detach().to(torch.float32)
+    return X.detach() if X.dtype in KEPT else X.detach().to(torch.float32)
 
 
 def _refuse_dimensions(shape: Sequence[int]) -> None:

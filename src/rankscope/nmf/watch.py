@@ -90,7 +90,7 @@ def _measure(seen: Sequence[Sighting], blocks: RowBlocks) -> tuple[Tensor, Tenso
     P, Q, inner = (torch.stack(tensors) for tensors in zip(*(sighting.trace for sighting in seen), strict=True))
     squared_error = blocks.squared_norm - 2 * inner + (P * Q).sum((1, 2))
 
-    cancelled = squared_error < CANCELLATION.get(blocks.A.dtype, 1e-2) * blocks.squared_norm
+    cancelled = squared_error < CANCELLATION[blocks.dtype] * blocks.squared_norm
     for t in cancelled.nonzero().flatten().tolist():
         chain = seen[t].chain
         squared_error[t] = blocks.squared_residual(chain.first, chain.dictionary)

@@ -1,5 +1,7 @@
 """The solvers: one file, one rule each."""
 
+from typing import Literal
+
 from rankscope.nmf.rules.adam import Adam
 from rankscope.nmf.rules.gradient_descent import GradientDescent
 from rankscope.nmf.rules.hals import Hals
@@ -16,7 +18,9 @@ def make_rule(
     *,
     learning_rate: float | None = None,
     betas: tuple[float, float] = (0.9, 0.999),
-    inner_sweeps: int = 1,
+    inner_sweeps: int | Literal["auto"] = 1,
+    shape: tuple[int, int] = (1, 1),
+    rank: int = 1,
 ) -> Rule:
     """The rule of a solver's name.
 
@@ -25,7 +29,9 @@ def make_rule(
             factors at once), ``"adam"`` or ``"scalar"``.
         learning_rate: for gd, adam (default 0.01) and scalar (default: see SharedScalar).
         betas: for adam, how slowly the means of the gradient and of its square forget.
-        inner_sweeps: for hals, sweeps over the coordinates for each pass over A.
+        inner_sweeps: for hals, sweeps over the coordinates for each pass over A; ``"auto"`` accelerates, with as many
+            as suit ``shape`` and ``rank``, and extrapolation.
+        shape, rank: those of A and of F₁.
     """
     if learning_rate is not None and solver in ("hals", "mu"):
         raise ValueError(f"learning_rate is for gd, adam and scalar, got {learning_rate} for {solver}; leave it None")
@@ -33,11 +39,11 @@ def make_rule(
         raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
     if not all(0 <= beta < 1 for beta in betas):
         raise ValueError(f"betas must lie in [0, 1), got {betas}")
-    if inner_sweeps < 1:
+    if inner_sweeps != "auto" and inner_sweeps < 1:
         raise ValueError(f"inner_sweeps must be at least 1, got {inner_sweeps}")
     match solver:
         case "hals":
-            return Hals(inner_sweeps)
+            return Hals.accelerated(shape, rank) if inner_sweeps == "auto" else Hals(inner_sweeps)
         case "mu":
             return Multiplicative()
         case "gd":

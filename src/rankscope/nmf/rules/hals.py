@@ -1,13 +1,17 @@
-"""Hierarchical alternating least squares: exact coordinate descent, a whole row or column of coordinates at a time."""
+"""Hierarchical alternating least squares: exact coordinate descent."""
 
 from dataclasses import dataclass
+from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rankscope.nmf.rules.rule import BlockRule
 from rankscope.nmf.subproblem import Subproblem
+
+SWEEP_COST = 6
+"""n/(6r) sweeps of F₁ take about a quarter of the time of both products: a sweep has r/2n of their operations, at a
+third of their speed."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +21,28 @@ class Hals(BlockRule):
     Each coordinate goes to its exact minimizer, so the objective never rises. With one sweep and two factors this is
     scikit-learn's coordinate descent without shuffling, step for step.
 
+    Args:
+        inner_sweeps: sweeps over F₁'s coordinates for each pass over A.
+        small_sweeps: sweeps over those of the other factors; None for as many.
+        momentum: whether to extrapolate the small factors between iterations (see ``Momentum``).
+
     References: Cichocki & Phan 2009, IEICE Trans. E92-A(3), doi:10.1587/transfun.E92.A.708;
     Gillis & Glineur 2012, Neural Computation 24(4), doi:10.1162/NECO_a_00256 (several sweeps).
     """
 
     inner_sweeps: int = 1
+    small_sweeps: int | None = None
+    momentum: bool = False
+
+    @classmethod
+    def accelerated(cls, shape: tuple[int, int], rank: int) -> Self:
+        """As many sweeps as the products with A (m×n) make cheap, and extrapolation.
+
+        At least 4, for extrapolation needs each factor near its solution for the others, and at most 8, which is near
+        enough.
+        """
+        rows, columns = (min(max(size // (SWEEP_COST * rank), 4), 8) for size in reversed(shape))
+        return cls(rows, columns, momentum=True)
 
     @property
     def takes_separation(self) -> bool:
@@ -33,46 +54,50 @@ class Hals(BlockRule):
         """No."""
         return False
 
+    @property
+    def extrapolates(self) -> bool:
+        """If asked to."""
+        return self.momentum
+
     def step(self, F: Tensor, problem: Subproblem) -> Tensor:
-        """``inner_sweeps`` sweeps over the coordinates of F."""
+        """The sweeps over the coordinates of F."""
         P, Q = problem.hessian.P, problem.hessian.Q
         l1, l2 = problem.penalty.l1, problem.penalty.l2
         C = problem.C - l1 if l1 else problem.C
+        small_sweeps = self.inner_sweeps if self.small_sweeps is None else self.small_sweeps
         if Q is None and P is not None:
-            return self._rows(F, P, C, l2)
+            return _rows(F.mT, P, C.mT, l2, small_sweeps).mT
         if P is None and Q is not None:
-            return self._rows(F.mT, Q, C.mT, l2).mT
+            return _rows(F, Q, C, l2, self.inner_sweeps)
         if P is not None and Q is not None:
-            return self._entries(F, P, Q, C, l2)
+            return _entries(F, (P, Q, C), l2, small_sweeps)
         raise AssertionError("a chain has at least two factors, so one side of each is not the identity")
 
-    def _rows(self, F: Tensor, P: Tensor, C: Tensor, l2: float) -> Tensor:
-        """Q = I: the entries of a row do not interact, so a row moves at once."""
-        F = F.clone(memory_format=torch.contiguous_format)
-        curvature = (P.diagonal() + l2).tolist()
-        for _ in range(self.inner_sweeps):
-            for i, c in enumerate(curvature):
-                if c == 0:  # The component is dead elsewhere; any value of this row is as good.
-                    continue
-                descent = torch.addmv(C[i], F.mT, P[i], alpha=-1)
-                if l2:
-                    descent.sub_(F[i], alpha=l2)
-                F[i].add_(descent, alpha=1 / c).clamp_(min=0)
-        return F
 
-    def _entries(self, F: Tensor, P: Tensor, Q: Tensor, C: Tensor, l2: float) -> Tensor:
-        """A middle factor, small: all entries interact, so each moves alone. On the host, where scalars are cheap."""
-        f, p, q, c = (M.detach().to("cpu", torch.float64).numpy() for M in (F, P, Q, C))
-        f = f.copy()
-        for _ in range(self.inner_sweeps):
-            for i, row in enumerate(f):
-                gradient = p[i] @ f @ q - c[i] + l2 * row
-                for j, g in enumerate(np.diagonal(q)):
-                    curvature = p[i, i] * g + l2
-                    if curvature == 0:
-                        continue
-                    move = max(-gradient[j] / curvature, -row[j])
-                    row[j] += move
-                    gradient += (move * p[i, i]) * q[j]
-                    gradient[j] += move * l2
-        return torch.from_numpy(f).to(F)
+def _rows(F: Tensor, Q: Tensor, C: Tensor, l2: float, sweeps: int) -> Tensor:
+    """P = I: the entries of a column do not interact, so all rows move at once, coordinate by coordinate."""
+    F = F.clone()  # In its own layout: columns are contiguous where F came transposed.
+    if l2:
+        Q = Q + l2 * torch.eye(len(Q), dtype=Q.dtype, device=Q.device)
+    if F.device.type == "cpu":
+        from rankscope.nmf import kernels  # noqa: PLC0415  the compiler is loaded when it is needed
+
+        kernels.sweep_rows(F.numpy(), Q.numpy(), C.numpy(), sweeps)
+        return F
+    curvature = Q.diagonal().tolist()
+    for _ in range(sweeps):
+        for j, c in enumerate(curvature):
+            if c == 0:  # The component is dead elsewhere; any value of this column is as good.
+                continue
+            descent = torch.addmv(C[:, j], F, Q[j], alpha=-1)
+            F[:, j].add_(descent, alpha=1 / c).clamp_(min=0)
+    return F
+
+
+def _entries(F: Tensor, problem: tuple[Tensor, Tensor, Tensor], l2: float, sweeps: int) -> Tensor:
+    """A middle factor, small: all entries interact, so each moves alone. On the host, where scalars are cheap."""
+    from rankscope.nmf import kernels  # noqa: PLC0415
+
+    f, p, q, c = (M.to("cpu", torch.float64, copy=True).contiguous() for M in (F, *problem))
+    kernels.sweep_entries(f.numpy(), p.numpy(), q.numpy(), c.numpy(), l2, sweeps)
+    return f.to(F)

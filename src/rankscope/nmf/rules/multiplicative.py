@@ -30,6 +30,11 @@ class Multiplicative(BlockRule):
         """Yes."""
         return True
 
+    @property
+    def extrapolates(self) -> bool:
+        """No."""
+        return False
+
     def step(self, F: Tensor, problem: Subproblem) -> Tensor:
         """One multiplicative update of F."""
         denominator = problem.hessian(F)

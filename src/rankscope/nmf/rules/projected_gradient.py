@@ -26,6 +26,11 @@ class ProjectedGradient(BlockRule):
         """No."""
         return False
 
+    @property
+    def extrapolates(self) -> bool:
+        """No."""
+        return False
+
     def step(self, F: Tensor, problem: Subproblem) -> Tensor:
         """One projected gradient step of F."""
         lipschitz = problem.hessian.lipschitz + problem.penalty.l2

@@ -30,6 +30,11 @@ class BlockRule(ABC):
     def multiplies(self) -> bool:
         """Whether an entry at zero stays there for ever."""
 
+    @property
+    @abstractmethod
+    def extrapolates(self) -> bool:
+        """Whether the loop starts each iteration from beyond the small factors (see ``Momentum``)."""
+
     @abstractmethod
     def step(self, F: Tensor, problem: Subproblem) -> Tensor:
         """The factor after one step, a new tensor ≥ 0."""

@@ -1,0 +1,99 @@
+"""Coarse to fine: where rows are many, the dictionary is learned from few of them first.
+
+F₂ … F_L have no row for a row of A, and a few thousand rows show almost all that they can learn. So a few small random
+samples of rows are fitted, all from the same start; the dictionary that encodes fresh rows best goes on, F₁ is solved
+for it in one pass over all rows, and from there the fit is the usual one: same passes, same stopping rule.
+Several, since where a nonconvex fit ends is partly luck, and on few rows luck is cheap.
+
+Reference: the sampling is that of mini-batch NMF (Lefèvre, Bach & Févotte 2011, doi:10.1109/ASPAA.2011.6082314), but
+ahead of the exact passes instead of in place of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from rankscope.nmf.advance import SETTLING_SWEEPS, Penalties, State, advance, settle, start
+from rankscope.nmf.blocks import RowBlocks
+from rankscope.nmf.chain import Chain
+from rankscope.nmf.encode import encode
+from rankscope.nmf.rules import Hals
+
+DRAWS, MOST_ITERATIONS, LOOK_EVERY, WORTH = 3, 100, 10, 1e-3
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many rows a sample has, and what draws them."""
+
+    rows: int
+    generator: torch.Generator
+
+    @classmethod
+    def of(cls, shape: tuple[int, int], layer_sizes: Sequence[int], generator: torch.Generator) -> "Sampling | None":
+        """max(4n, 60r, 1000) rows for A (m×n) and the widest layer r, if all samples are a small part of the m rows;
+        otherwise none."""
+        m, n = shape
+        rows = max(4 * n, 60 * max(layer_sizes), 1000)
+        return cls(rows, generator) if m >= 4 * DRAWS * rows else None
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """What the samples told."""
+
+    rows: int
+    """The rows of each."""
+    iterations: tuple[int, ...]
+    """On each."""
+    errors: tuple[float, ...]
+    """The relative error of each one's dictionary on fresh rows; the lowest went on."""
+
+
+def refine(
+    blocks: RowBlocks, chain: Chain, rule: Hals, penalties: Penalties, sampling: Sampling
+) -> tuple[State, Coarse]:
+    """The state to go on from: the best sample's dictionary, and F₁ solved for it on all rows.
+
+    Args:
+        blocks: A, with at least DRAWS + 1 samples' rows.
+        chain: where every sample starts.
+        rule: how to move.
+        penalties: one for each factor; on a sample those of the small factors count by its share of the rows.
+        sampling: how large samples are, and what draws them.
+    """
+    m = blocks.shape[0]
+    drawn = torch.randperm(m, generator=sampling.generator)[: (DRAWS + 1) * sampling.rows].to(blocks.A.device)
+    *samples, fresh = drawn.split(sampling.rows)
+    share = sampling.rows / m
+    scaled = (penalties[0], *(replace(p, l1=share * p.l1, l2=share * p.l2) for p in penalties[1:]))
+    judge = blocks.subset(fresh)
+    tried = [
+        _learn(blocks.subset(rows), Chain((chain.first[rows], *chain.factors[1:])), rule, scaled) for rows in samples
+    ]
+    errors = [_error(judge, learned, penalties) for learned, _ in tried]
+    best, _ = tried[errors.index(min(errors))]
+    state = settle(blocks, Chain((chain.first, *best.factors[1:])), penalties)
+    return state, Coarse(sampling.rows, tuple(n for _, n in tried), tuple(errors))
+
+
+def _learn(blocks: RowBlocks, chain: Chain, rule: Hals, penalties: Penalties) -> tuple[Chain, int]:
+    """Iterate while ten iterations still lower the error by a thousandth."""
+    state = start(blocks, chain, rule)
+    before = float("inf")
+    for step in range(1, MOST_ITERATIONS + 1):
+        state, _ = advance(blocks, state, rule, penalties)
+        if step % LOOK_EVERY == 0:
+            error = blocks.squared_norm + 2 * state.trace.objective()
+            if before - error <= WORTH * error:
+                return state.chain, step
+            before = error
+    return state.chain, MOST_ITERATIONS
+
+
+def _error(blocks: RowBlocks, chain: Chain, penalties: Penalties) -> float:
+    R: Tensor = chain.dictionary
+    F = encode(blocks, R, penalties[0], max_sweeps=2 * SETTLING_SWEEPS)
+    return blocks.squared_residual(F, R) / blocks.squared_norm if blocks.squared_norm > 0 else 0.0
