@@ -41,7 +41,7 @@ def test_it_reaches_an_exact_product_where_plain_sweeps_crawl():
     chain = laws.random_chain(8, (60, 40), (5,))
     fast, plain = (laws.run(A, chain, rule, 400).history["relative_error"].iloc[-1] for rule in (FAST, Hals(4, 8)))
     assert fast < 1e-12
-    assert fast < 1e-3 * plain
+    assert fast < 1e-2 * plain
 
 
 def test_momentum_grows_while_it_helps_and_shrinks_when_it_does_not():
