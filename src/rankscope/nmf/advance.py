@@ -80,15 +80,16 @@ def evaluate(blocks: RowBlocks, chain: Chain) -> State:
     j, factors = chain.narrowest, chain.factors
     R = chain.rights[j - 1]
     inner = product(factors[1:j]) if j > 1 else None
-    T = chain.first.new_empty(blocks.shape[0], R.shape[0])
+    Tt = R.new_empty(len(R), blocks.shape[0])  # Narrow matrices lie along A's rows: so products with A are fastest.
 
     def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        torch.mm(A_b, R.mT, out=T[rows])
+        torch.mm(R, A_b.mT, out=Tt[:, rows])
         F = chain.first[rows]
-        L = F if inner is None else F @ inner
-        return L.mT @ A_b, gram(F)
+        L = F.mT if inner is None else inner.mT @ F.mT
+        return L @ A_b, gram(F)
 
     S, G = blocks.total(visit)
+    T = Tt.mT
     Cs = []
     for i in range(j):  # Left of the narrow place: from T.
         between = factors[i + 1 : j]
@@ -169,10 +170,10 @@ def _move_first(
     """The new F₁, its S and G, and where asked the KKT residual's two sums at the old one: one pass over A."""
     first, R = chain.first, chain.dictionary
     hessian = Hessian.of(None, chain.right_grams[0], first)
-    updated = torch.empty_like(first)
+    updated = R.new_empty(len(R), blocks.shape[0]).mT
 
     def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        F, problem = first[rows], Subproblem(hessian, A_b @ R.mT, penalty)
+        F, problem = first[rows], Subproblem(hessian, (R @ A_b.mT).mT, penalty)
         F_b = updated[rows] = rule.step(F, problem)
         terms = F_b.mT @ A_b, gram(F_b)
         return (*terms, *problem.residual(F)) if measure else terms

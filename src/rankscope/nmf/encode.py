@@ -23,7 +23,7 @@ def encode(blocks: RowBlocks, R: Tensor, penalty: Penalty, *, max_sweeps: int = 
     activations = R.new_zeros(blocks.shape[0], R.shape[0])
 
     def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        F, problem = activations[rows], Subproblem(hessian, A_b @ R.mT, penalty)
+        F, problem = activations[rows], Subproblem(hessian, (R @ A_b.mT).mT, penalty)
         scale = problem.C.square().sum()
         for _ in range(0, max_sweeps, SWEEPS_PER_CHECK):
             F = Hals(SWEEPS_PER_CHECK).step(F, problem)

@@ -76,7 +76,7 @@ class Hals(BlockRule):
 
 def _rows(F: Tensor, Q: Tensor, C: Tensor, l2: float, sweeps: int) -> Tensor:
     """P = I: the entries of a column do not interact, so all rows move at once, coordinate by coordinate."""
-    F = F.clone()  # In its own layout: columns are contiguous where F came transposed.
+    F = F.mT.clone(memory_format=torch.contiguous_format).mT  # Columns are contiguous: coordinates of all rows.
     if l2:
         Q = Q + l2 * torch.eye(len(Q), dtype=Q.dtype, device=Q.device)
     if F.device.type == "cpu":
