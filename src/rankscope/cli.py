@@ -188,7 +188,8 @@ def weights(
 
     shown = {"progress": sys.stderr.isatty(), "say": _note}
     if resume is not None:
-        _print_weights(weight_matrices.resume(resume, **shown))
+        folder = weight_matrices.resume(resume, **shown)
+        _print_study(f"weights, {folder.name}", folder)
         return
     low, high = weight_matrices.rate_range(rates)
     settings: dict[str, Any] = dict(
@@ -214,12 +215,13 @@ def weights(
     )
     if models is not None:
         settings["models"] = _list(models)
-    _print_weights(weight_matrices.run(configured(weight_matrices.WeightConfig, settings), **shown))
+    folder = weight_matrices.run(configured(weight_matrices.WeightConfig, settings), **shown)
+    _print_study(f"weights on {data}, protocol {protocol}", folder)
 
 
 @app.command
 def demo(*, out: Out = Path("runs")) -> None:
-    """The study, small, on data that needs no network: a grid of solvers, and a staircase."""
+    """Both studies, small, on data that needs no network: solvers, a staircase, and structures of weights."""
     from rankscope.studies import demo as small
 
     for title, folder in small.run(out, progress=sys.stderr.isatty(), say=_note):
@@ -235,7 +237,7 @@ def report(run: Path) -> None:
     """
     from rankscope.report import build_report
     from rankscope.runs import Run
-    from rankscope.studies.redraw import redraw
+    from rankscope.studies.kinds import redraw
 
     folder = Run.open(run)
     redraw(folder)
@@ -303,17 +305,10 @@ def path(name: str | None = None) -> None:
 
 
 def _print_study(title: str, folder: "Run") -> None:
-    from rankscope.studies.rank_bias import summary
+    from rankscope.studies.kinds import summary
     from rankscope.tables import table
 
     _print(f"\n{title}\n{table(summary(folder))}\nreport: {folder.path / 'report.html'}")
-
-
-def _print_weights(folder: "Run") -> None:
-    from rankscope.studies.weight_matrices import summary
-    from rankscope.tables import table
-
-    _print(f"\n{table(summary(folder))}\nreport: {folder.path / 'report.html'}")
 
 
 def _list(text: str) -> list[str]:

@@ -50,8 +50,8 @@ class MLP(Phi):
         width: h >= 2.
         activation: "silu" or "relu".
         start: "calibrated": Z has standard deviation 1/4, w₂ is rescaled and b₂ shifted so that W has mean 0 and
-            standard deviation τ. "original": as 1×1 convolutions start by default, Z with variance 2/in, which collapses W to
-            almost a constant; kept because published figures rest on it.
+            standard deviation τ. "original": as 1×1 convolutions start by default, Z with variance 2/in, which
+            collapses W to almost a constant; kept because published figures rest on it.
         generator: of φ's own first draw; a `Nonlinear` draws again.
     """
 
