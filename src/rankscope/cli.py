@@ -80,7 +80,7 @@ def nmf(
     rows: str | None = None,
     resize: str | None = None,
     learning_rate: float | None = None,
-    inner_sweeps: Whole = 3,
+    inner_sweeps: str = "auto",
     l1: str = "0",
     l2: str = "0",
     cosine_separation: float = 0.0,
@@ -102,7 +102,7 @@ def nmf(
         rows: which rows, as start:stop.
         resize: height,width for mnist and flowers102.
         learning_rate: for gd (a fixed rate), adam and scalar.
-        inner_sweeps: for hals, sweeps for each pass over the data.
+        inner_sweeps: for hals, sweeps for each pass over the data and no more; auto also extrapolates.
         l1: weight of the sum of every factor, or of each: l1 of W, l1 of H.
         l2: weight of half the squared norm of every factor, or of each.
         cosine_separation: weight on how parallel the rows of H are; not for hals.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -105,9 +106,11 @@ class Chain:
 
 def broadcast_per_factor(value: float | Sequence[float], depth: int, name: str) -> tuple[float, ...]:
     """One number for every factor: a number is repeated, a sequence must have one entry each."""
-    values = (float(value),) * depth if isinstance(value, int | float) else tuple(float(v) for v in value)
+    values = (float(value),) * depth if isinstance(value, Real) else tuple(float(v) for v in value)
     if len(values) != depth:
-        raise ValueError(f"{name} must be one number or one for each of the {depth} factors, got {len(values)}")
+        raise ValueError(
+            f"{name} must be one number or one for each of the {depth} factors, got {len(values)}; pass one for all"
+        )
     if any(not v >= 0 or v == float("inf") for v in values):  # Written so that NaN is refused too.
-        raise ValueError(f"{name} must be finite and at least 0, got {value}")
+        raise ValueError(f"{name} must be finite and at least 0, got {value}; pass 0 for none")
     return values

@@ -34,7 +34,10 @@ REMEDIES = {
     "l2": "use one number, or one for each factor, as in 0,0.1",
     "seed": "use a whole number from 0",
 }
-RULES = {"plateau": "must be first, last or a whole number from 1"}
+RULES = {
+    "plateau": "must be first, last or a whole number from 1",
+    "inner_sweeps": "must be auto or a whole number from 1",
+}
 
 
 class RankBiasConfig(BaseModel):
@@ -63,7 +66,7 @@ class RankBiasConfig(BaseModel):
     stop: Literal["tolerance", "plateau", "none"] = "tolerance"
     plateau: Annotated[Literal["first", "last"] | PositiveInt, Field(union_mode="left_to_right")] = "first"
     learning_rate: float | None = None
-    inner_sweeps: int = 3
+    inner_sweeps: Annotated[PositiveInt | Literal["auto"], Field(union_mode="left_to_right")] = "auto"
     l1: tuple[float, ...] = (0.0,)
     l2: tuple[float, ...] = (0.0,)
     cosine_separation: float = 0.0

@@ -36,11 +36,11 @@ def make_rule(
     if learning_rate is not None and solver in ("hals", "mu"):
         raise ValueError(f"learning_rate is for gd, adam and scalar, got {learning_rate} for {solver}; leave it None")
     if learning_rate is not None and not 0 < learning_rate < float("inf"):
-        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}")
+        raise ValueError(f"learning_rate must be positive and finite, got {learning_rate}; leave it None")
     if not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"betas must lie in [0, 1), got {betas}")
+        raise ValueError(f"betas must lie in [0, 1), got {betas}; (0.9, 0.999) is the usual pair")
     if inner_sweeps != "auto" and inner_sweeps < 1:
-        raise ValueError(f"inner_sweeps must be at least 1, got {inner_sweeps}")
+        raise ValueError(f"inner_sweeps must be at least 1, got {inner_sweeps}; pass 1 or more")
     match solver:
         case "hals":
             return Hals.accelerated(shape, rank) if inner_sweeps == "auto" else Hals(inner_sweeps)
@@ -52,7 +52,7 @@ def make_rule(
             return Adam(1e-2 if learning_rate is None else learning_rate, betas)
         case "scalar":
             return SharedScalar(learning_rate)
-    raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}")
+    raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}; choose one")
 
 
 __all__ = [
