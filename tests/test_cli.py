@@ -16,7 +16,7 @@ from rankscope.runs import Run, list_runs
 def test_help_and_version(capsys):
     assert run(["--help"]) == 0
     out = capsys.readouterr().out
-    for command in ("nmf", "demo", "report", "runs", "data"):
+    for command in ("nmf", "weights", "demo", "report", "runs", "data"):
         assert command in out
     assert run(["nmf", "--help"]) == 0
     out = capsys.readouterr().out
@@ -65,6 +65,25 @@ def test_nmf_runs_report_and_runs(tmp_path, capsys):
     assert "no runs" in capsys.readouterr().out
 
 
+def test_weights_runs_resumes_and_reports(tmp_path, capsys):
+    call = ["weights", "--models", "low-rank-2x20,kroneckerx20", "--trials", "2", "--epochs", "1", "--seeds", "2"]
+    options = ["--samples", "100", "--hidden", "30", "--depth", "2", "--activation", "tanh", "--schedule", "cosine"]
+    assert run([*call, *options, "--permuted", "yes", "--seed", "4", "--out", str(tmp_path)]) == 0
+    streams = capsys.readouterr()
+    assert "kroneckerx20" in streams.out
+    assert "report.html" in streams.out
+    (summary,) = list_runs(tmp_path)
+    assert (summary.state, summary.kind, summary.fits) == ("complete", "weights", 6)
+    config = Run.open(summary.path).json("config")
+    assert (config["schedule"], config["inputs"], config["depth"], config["seed"]) == ("cosine", "permuted", 2, 4)
+    (summary.path / "report.html").unlink()
+    assert run(["report", str(summary.path)]) == 0
+    assert "Weight matrices on mnist1d" in (summary.path / "report.html").read_text()
+    capsys.readouterr()
+    assert run(["weights", "--resume", str(summary.path)]) == 0
+    assert "kroneckerx20" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv"])
 def test_a_users_own_file(tmp_path, suffix):
     X = np.random.default_rng(0).random((20, 9))
@@ -111,6 +130,16 @@ def test_data_commands(capsys, monkeypatch, tmp_path):
         (["nmf", "--cosine-separation", "1"], "solver='hals' cannot take cosine_separation"),
         (["report", "nowhere"], "nowhere"),
         (["fit"], "fit"),
+        (["weights", "--models", "dense,fourrier"], "got 'fourrier'"),
+        (["weights", "--trials", "0"], "trials"),
+        (["weights", "--epochs", "0"], "epochs"),
+        (["weights", "--seeds", "0"], "seeds"),
+        (["weights", "--depth", "1.5"], "whole number"),
+        (["weights", "--samples", "60", "--models", "low-rank", "--budget", "359"], "at least 360 parameters"),
+        (["weights", "--rates", "0.1"], "rates must be lowest,highest"),
+        (["weights", "--samples", "60", "--rates", "0.1,0.01"], "rates must satisfy 0 < low < high"),
+        (["weights", "--protocol", "mine"], "mine"),
+        (["weights", "--resume", "nowhere"], "nowhere"),
     ],
 )
 def test_wrong_calls_exit_2_with_one_line(call, words, capsys, tmp_path, monkeypatch):

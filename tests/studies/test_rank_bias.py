@@ -193,12 +193,14 @@ def test_a_killed_run_can_still_be_drawn(grid, tmp_path):
     assert not run.is_complete
 
 
-def test_the_demo_is_three_runs_that_need_no_network(tmp_path, monkeypatch):
+def test_the_demo_is_runs_of_both_studies_that_need_no_network(tmp_path, monkeypatch):
     def small(out):
         return {title: config.model_copy(update={"max_iter": 30}) for title, config in whole(out).items()}
 
-    whole = demo.configs
+    whole, weights = demo.configs, demo.weights_config
+    few = {"models": ("dense-5", "kroneckerx20"), "samples": 100, "trials": 2, "epochs": 1, "seeds": 2}
     monkeypatch.setattr(demo, "configs", small)
+    monkeypatch.setattr(demo, "weights_config", lambda out: weights(out).model_copy(update=few))
     done = list(demo.run(tmp_path))
-    assert len(done) == 3
+    assert [run.kind for _, run in done] == ["nmf", "nmf", "nmf", "weights"]
     assert all(run.is_complete for _, run in done)
