@@ -243,6 +243,14 @@ def test_candidate_and_open_plateau_can_be_seen_at_any_time():
     assert detector.plateaus == final
 
 
+def test_a_spike_of_the_error_to_where_it_began_does_not_split_a_plateau():
+    steps, error, rank = flat(2000, error=0.7)
+    error[[300, 700, 701]] = 1.05
+    confirmed, plateaus = watch(steps, error, rank)
+    assert [(plateau.start, plateau.end) for plateau in plateaus] == [(10, 1999)]
+    assert len(confirmed) == 1
+
+
 def test_kinds():
     for extras, kind in [
         ({}, "transient"),

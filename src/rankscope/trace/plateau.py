@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from rankscope.trace.levels import Plateau, RankLevel, match_level, rank_levels
-from rankscope.trace.slopes import ERROR_FLOOR, Points, Slopes
+from rankscope.trace.slopes import ERROR_FLOOR, LEARNED_FLOOR, Points, Slopes
 
 __all__ = ["Plateau", "PlateauDetector", "RankLevel", "match_level", "rank_levels"]
 
@@ -110,7 +110,9 @@ class PlateauDetector:
         points = self._points
         if not points.offer(step, float(effective_rank), float(relative_error)):
             return None
-        if self._nothing_learned_yet(points.error[-1]):
+        # A spike of the error up to where it began must not wipe out the plateau that it stands on.
+        typical = float(np.median(points.error[-_RECENT:])) + LEARNED_FLOOR
+        if self._nothing_learned_yet(min(points.error[-1], typical)):
             self._close(len(points) - 1)
             self._points = Points()
             return None

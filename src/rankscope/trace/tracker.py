@@ -104,7 +104,6 @@ class RankTracker:
         self._writer = writer
         self._step, self._recorded = 0, -1
         self._thinned, self._failure = 0, ""
-        self._closed = False
         # Where a whole training step is compiled, dynamo would trace into the measuring too.
         self._guarded = torch.compiler.disable(self._guard)
         # The hook is the optimizer's, not ours: a reference from here to there could keep the weights alive.
@@ -113,18 +112,15 @@ class RankTracker:
 
     def step(self) -> None:
         """Count one step of the optimizer and record if it is due. Only where no hook does it. Never raises."""
-        if not self._closed:
-            self._step += 1
-            self._guarded(self._record_if_due)
+        self._step += 1
+        self._guarded(self._record_if_due)
 
     def record(self) -> None:
         """Record now, whatever schedule and budget say, unless this step already is. Never raises."""
-        if not self._closed:
-            self._guarded(self._record)
+        self._guarded(self._record)
 
     def close(self) -> None:
         """Remove the hook and record no more. What was recorded stays."""
-        self._closed = True
         self._targets = []
         if self._hook is not None:
             self._hook.remove()
@@ -200,7 +196,7 @@ class RankTracker:
             )
 
     def _record(self) -> None:
-        if self._recorded == self._step:
+        if not self._targets or self._recorded == self._step:
             return
         began = time.perf_counter()
         rows: list[LayerRow] = []
