@@ -245,7 +245,7 @@ def test_candidate_and_open_plateau_can_be_seen_at_any_time():
 
 def test_a_spike_of_the_error_to_where_it_began_does_not_split_a_plateau():
     steps, error, rank = flat(2000, error=0.7)
-    error[[300, 700, 701]] = 1.05
+    error[[100, 150, 700]] = 1.5
     confirmed, plateaus = watch(steps, error, rank)
     assert [(plateau.start, plateau.end) for plateau in plateaus] == [(10, 1999)]
     assert len(confirmed) == 1
