@@ -20,6 +20,7 @@ KINDS: dict[str, Callable[[int, int], Structure]] = {
     "monarch of rank two": lambda o, i: Monarch(o, i, 2, blocks=(1, 2)),
     "nlmf": lambda o, i: Nonlinear(MLP(), LowRank(o, i, 2)),
     "nlmf, relu": lambda o, i: Nonlinear(MLP(8, activation="relu"), LowRank(o, i, 2)),
+    "nlmf, sine start": lambda o, i: Nonlinear(MLP(activation="relu", start="sine"), LowRank(o, i, 2)),
     "nlmf, original": lambda o, i: Nonlinear(MLP(start="original"), LowRank(o, i, 2)),
     "sine": lambda o, i: Nonlinear(Sine(o, i), LowRank(o, i, 2)),
     "sine with gains": lambda o, i: Nonlinear(Sine(o, i, gains="rows and columns"), Kronecker(o, i, 2)),

@@ -201,7 +201,7 @@ def test_the_label_is_one_line(make):
         (lambda: Monarch(7, 5), "needs a size of W that factors, got 7×5"),
         (lambda: MLP(1), "width must be >= 2, got 1; raise it"),
         (lambda: MLP(activation="tanh"), "activation must be one of silu, relu, got 'tanh'"),
-        (lambda: MLP(start="best"), "start must be calibrated or original, got 'best'"),
+        (lambda: MLP(start="best"), "start must be calibrated, sine or original, got 'best'"),
         (lambda: Sine(3, 4, omega=0), "omega must be a positive number, got 0"),
         (lambda: Sine(3, 4, gains="all"), "gains must be 'scalar' or 'rows and columns', got 'all'"),
         (lambda: Fourier(0), "terms must be >= 1, got 0; raise it"),

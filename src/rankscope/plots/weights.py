@@ -168,7 +168,7 @@ def staircases(histories: Mapping[str, Sequence[pd.DataFrame]], *, axes: AxesArr
                 continue
             staircase(parts[layer], ax=ax)
             legend = ax.get_legend()
-            if legend is not None and (row is not flat[0] or layer):
+            if legend is not None:  # The axes have the colours of their curves.
                 legend.remove()
             ax.set_title(f"{name}, layer {layer + 1}", fontsize=SMALL, color=INK, loc="left")
     return flat
