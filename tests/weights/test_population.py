@@ -1,15 +1,19 @@
 """A population is its members, each trained alone, only sooner."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.fx import GraphModule
 
 import laws
 from rankscope.weights import MLP, Kronecker, LowRank, Member, Nonlinear, StructuredLinear, train_population
 from rankscope.weights.members import Data, Split, folds, member_model, member_order, member_split
+from rankscope.weights.stacked import started
+from rankscope.weights.step import TRACE_AFTER, Adam
 
 MEMBERS = [Member(0.003, 0), Member(0.03, 1), Member(0.03, 2), Member(0.01, 1)]
 
@@ -214,3 +218,75 @@ def test_splits_of_different_sizes_are_refused():
         train_population(kronecker, [Member(0.1, 0, 0), Member(0.1, 0, 1)], given, epochs=1)
     with pytest.raises(ValueError, match=r"k must be in 2..5 \(there are 5 rows\), got 6"):
         folds(5, 6)
+
+
+def linear() -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(12, 9, bias=False), nn.Tanh(), nn.Linear(9, 7), nn.GELU(), StructuredLinear(LowRank(4, 7, 2))
+    )
+
+
+def own_function() -> nn.Module:
+    return nn.Sequential(StructuredLinear(Nonlinear(torch.tanh, LowRank(8, 12, 2))), nn.ReLU(), nn.Linear(8, 4))
+
+
+@pytest.mark.parametrize("make_model", [kronecker, nlmf, linear, own_function])
+def test_a_chain_gives_what_vmap_gives(make_model):
+    given = data()
+    models = started(make_model, MEMBERS, given.X)
+    X, y = torch.stack([given.X[:30]] * len(MEMBERS)), torch.stack([given.y[:30]] * len(MEMBERS))
+    routes = []
+    for chain in (models.chain, None):
+        assert (chain is None) == bool(routes)
+        models.chain = chain
+        theta = models.theta.clone().requires_grad_(True)
+        losses = models.losses(theta, X, y)
+        (gradient,) = torch.autograd.grad(losses.sum(), theta)
+        routes.append((losses.detach(), gradient, models.outputs(given.X), models.outputs(X, shared=False)))
+    for one, other in zip(*routes, strict=True):
+        assert one.shape == other.shape
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("make_model", "traced"), [(kronecker, True), (nlmf, True), (own_function, False)])
+def test_a_chain_is_traced_unless_a_users_function_might_change(make_model, traced):
+    given = data()
+    models = started(make_model, MEMBERS, given.X)
+    adam = Adam(models, MEMBERS, {})
+    X, y = torch.stack([given.X[:30]] * len(MEMBERS)), torch.stack([given.y[:30]] * len(MEMBERS))
+    for _ in range(TRACE_AFTER):
+        adam.step(X, y, 1.0)
+    gradient = adam._gradients.get(X.shape)
+    assert isinstance(gradient, GraphModule) == traced
+    if gradient is not None:
+        for one, other in zip(gradient(models.theta, X, y), adam._gradient(models.theta, X, y), strict=True):
+            assert torch.allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_a_model_that_is_no_chain_runs_under_vmap():
+    assert started(batch_norm, MEMBERS, data().X).chain is None
+
+
+def test_the_weights_of_all_members_are_theirs():
+    models = started(linear, MEMBERS, data().X)
+    weights = models.weights()
+    assert {name: tuple(W.shape) for name, W in weights.items()} == {"0": (4, 9, 12), "2": (4, 7, 9), "4": (4, 4, 7)}
+    for index in range(len(MEMBERS)):
+        single = models.model(index)
+        assert torch.allclose(weights["4"][index], single[4].weight, atol=1e-7)
+        assert torch.equal(weights["0"][index], single[0].weight)
+
+
+def test_without_validation_rows_there_are_no_validation_figures():
+    rows = torch.arange(150)
+    given = data(splits=(Split(rows, rows[:0]),))
+    result = train_population(kronecker, [Member(0.01, 0, 0)], given, epochs=1)
+    assert np.isnan(result.validation_accuracy).all()
+    assert np.isfinite(result.train_loss).all()
+
+
+def test_populations_side_by_side_start_as_they_do_alone():
+    alone_first = started(kronecker, MEMBERS, data().X).theta
+    with ThreadPoolExecutor(4) as pool:
+        starts = list(pool.map(lambda _: started(kronecker, MEMBERS, data().X).theta, range(8)))
+    assert all(torch.equal(theta, alone_first) for theta in starts)
