@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from rankscope.runs import Run
-from rankscope.studies.weight_matrices import WeightConfig, _train, read_task
+from rankscope.studies.weight_config import WeightConfig, read_task
+from rankscope.studies.weight_matrices import _train
 from rankscope.studies.weight_models import WeightModel, weight_models
 from rankscope.studies.weight_training import Task
 from rankscope.weights import Member

@@ -185,13 +185,14 @@ def weights(
     """
     from rankscope.studies import weight_matrices
     from rankscope.studies.settings import configured
+    from rankscope.studies.weight_config import WeightConfig, rate_range
 
     shown = {"progress": sys.stderr.isatty(), "say": _note}
     if resume is not None:
         folder = weight_matrices.resume(resume, **shown)
         _print_study(f"weights, {folder.name}", folder)
         return
-    low, high = weight_matrices.rate_range(rates)
+    low, high = rate_range(rates)
     settings: dict[str, Any] = dict(
         data=data,
         trials=trials,
@@ -215,7 +216,7 @@ def weights(
     )
     if models is not None:
         settings["models"] = _list(models)
-    folder = weight_matrices.run(configured(weight_matrices.WeightConfig, settings), **shown)
+    folder = weight_matrices.run(configured(WeightConfig, settings), **shown)
     _print_study(f"weights on {data}, protocol {protocol}", folder)
 
 

@@ -15,7 +15,8 @@ import torch
 from rankscope.report import build_report
 from rankscope.runs import Run
 from rankscope.studies import weight_matrices, weight_training
-from rankscope.studies.weight_matrices import WeightConfig, permutation, read_task, redraw, resume, run
+from rankscope.studies.weight_config import WeightConfig, permutation, read_task
+from rankscope.studies.weight_matrices import redraw, resume, run
 from rankscope.studies.weight_results import load_outcomes
 from rankscope.studies.weight_training import Task
 from rankscope.weights import Data

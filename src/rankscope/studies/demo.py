@@ -6,7 +6,7 @@ from pathlib import Path
 from rankscope.runs import Run
 from rankscope.studies import rank_bias, weight_matrices
 from rankscope.studies.rank_bias import RankBiasConfig
-from rankscope.studies.weight_matrices import WeightConfig
+from rankscope.studies.weight_config import WeightConfig
 
 
 def configs(out: Path) -> dict[str, RankBiasConfig]:

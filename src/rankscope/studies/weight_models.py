@@ -14,138 +14,26 @@ from typing import Literal
 import torch
 from torch import nn
 
-from rankscope.weights import (
-    MLP,
-    Dense,
-    Family,
-    Fourier,
-    Kronecker,
-    LowRank,
-    Monarch,
-    Nonlinear,
-    Sine,
-    Structure,
-    StructuredLinear,
-    fit_budget,
-)
-from rankscope.weights.structure import divisors
+from rankscope.studies.weight_kinds import KINDS, Kind
+from rankscope.weights import Structure, StructuredLinear, fit_budget
 
 Activation = Literal["relu", "silu", "gelu", "tanh"]
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of structure by size k, the size that a bare name means, and one line on what it is."""
-
-    family: Family
-    default: int
-    about: str
-    published: float | None = None
-    """The brief's test accuracy in percent, at the default size, 100 hidden units and one hidden layer."""
-    nonlinear: bool = False
-
-
-def _over_low_rank(phi: Callable[[int, int], nn.Module]) -> Family:
-    return Family(lambda o, i, k: Nonlinear(phi(o, i), LowRank(o, i, k)), largest=min)
-
-
-_BRIEF = {(100, 40): (10, 10), (10, 100): (2, 10)}
-"""The left factors of the brief's Kronecker layers. Its 320 parameters are these; the fewest would be 305."""
-
-
-def _kronecker(out_features: int, in_features: int, terms: int) -> Kronecker:
-    """As the brief's: A mixes ten groups of inputs, B the neighbours in each; elsewhere what has fewest parameters."""
-    left = _BRIEF.get((out_features, in_features))
-    if left is None and in_features == 40:
-        left = min(divisors(out_features), key=lambda o1: 10 * o1 + 4 * (out_features // o1)), 10
-    return Kronecker(out_features, in_features, terms, left_shape=left)
-
-
-def _terms(out_features: int, in_features: int) -> int:
-    """How many Kronecker terms there can be."""
-    with torch.device("meta"):
-        part = _kronecker(out_features, in_features, 1)
-    (o1, i1), (o2, i2) = part.left_shape, part.right_shape
-    return min(o1 * i1, o2 * i2)
-
-
-def _blocks(out_features: int, in_features: int) -> int:
-    """How large the rank of a Monarch block can be."""
-    with torch.device("meta"):
-        part = Monarch(out_features, in_features)
-    return min(part.n1, part.m0)
-
-
-def _bent() -> MLP:
-    return MLP(activation="relu", start="sine")
-
-
-def _sine(o: int, i: int) -> Sine:
-    return Sine(o, i)
-
-
-def _sine_gains(o: int, i: int) -> Sine:
-    return Sine(o, i, gains="rows and columns")
-
-
-def _sine_phases(o: int, i: int) -> Sine:
-    return Sine(o, i, gains="rows and columns", phases=True)
-
-
-KINDS: Mapping[str, Kind] = {
-    "dense": Kind(Family(lambda o, i, k: Dense(o, i), lambda o, i: 1), 1, "every entry a parameter", 70.65),
-    "low-rank": Kind(Family(LowRank, min), 8, "U Vᵀ", 59.55),
-    "nlmf": Kind(
-        _over_low_rank(lambda o, i: MLP(start="original")), 4, "φ(U Vᵀ), the brief's φ and start", 46.35, nonlinear=True
-    ),
-    "nlmf-calibrated": Kind(
-        _over_low_rank(lambda o, i: _bent()), 4, "φ(U Vᵀ), φ of ReLUs, calibrated and bent at the start", nonlinear=True
-    ),
-    "nlmf-silu": Kind(_over_low_rank(lambda o, i: MLP()), 4, "φ(U Vᵀ), the brief's φ, calibrated", nonlinear=True),
-    "sine": Kind(_over_low_rank(_sine), 4, "s·sin(ω U Vᵀ), R1", nonlinear=True),
-    "sine-gains": Kind(_over_low_rank(_sine_gains), 3, "a bᵀ ∘ sin(ω U Vᵀ), R2", nonlinear=True),
-    "sine-phases": Kind(_over_low_rank(_sine_phases), 2, "a bᵀ ∘ sin(ω U Vᵀ + p + q), R3", nonlinear=True),
-    "fourier": Kind(_over_low_rank(lambda o, i: Fourier()), 4, "a Fourier series of U Vᵀ, R5", nonlinear=True),
-    "kronecker": Kind(Family(_kronecker, _terms), 1, "Σ A ⊗ B", 53.00),
-    "monarch": Kind(Family(Monarch, _blocks), 1, "two block-diagonal matrices, a transpose between"),
-    "nlmf-kronecker": Kind(
-        Family(lambda o, i, k: Nonlinear(_bent(), _kronecker(o, i, k)), _terms),
-        1,
-        "φ(Σ A ⊗ B), calibrated",
-        nonlinear=True,
-    ),
-    "nlmf-monarch": Kind(
-        Family(lambda o, i, k: Nonlinear(_bent(), Monarch(o, i, k)), _blocks),
-        1,
-        "φ of a Monarch matrix, calibrated",
-        nonlinear=True,
-    ),
-    "sine-kronecker": Kind(
-        Family(lambda o, i, k: Nonlinear(Sine(o, i, omega=1.0), _kronecker(o, i, k)), _terms),
-        1,
-        "sin(ω Σ A ⊗ B)",
-        nonlinear=True,
-    ),
-    "sine-monarch": Kind(
-        Family(lambda o, i, k: Nonlinear(Sine(o, i, omega=1.0), Monarch(o, i, k)), _blocks),
-        1,
-        "sin of a Monarch matrix",
-        nonlinear=True,
-    ),
-}
 DEFAULT = ("dense", "low-rank", "nlmf", "kronecker", "nlmf-calibrated", "low-rank-4")
 """The brief's four, and what its hypothesis has to be judged by: NLMF from a sound start, low rank at equal rank."""
 LEADERBOARD = (
-    # about 2,110 parameters, and the brief's dense model
-    *("dense", "dense-41", "low-rank", "nlmf-calibrated-7", "sine-gains-7", "kronecker-9", "monarch-2x80"),
-    # about 1,208
-    *("dense-23", "low-rank-4", "nlmf", "nlmf-calibrated", "nlmf-calibrated-6x60", "nlmf-silu", "sine", "sine-gains"),
-    *("sine-phases", "fourier", "kronecker-5", "monarch-1x90", "sine-monarch-1x90", "nlmf-monarch-1x80"),
-    *("kronecker-3x256", "kronecker-2x390"),
-    # in between: Kronecker sums
-    *("kronecker-4", "kronecker-3", "kronecker-2"),
+    # What the brief compares, and what its hypothesis and the targets are judged by, comes first.
+    *("dense", "low-rank", "nlmf", "kronecker", "nlmf-calibrated", "low-rank-4", "kronecker-2x390", "kronecker-2x45"),
+    *("nlmf-calibrated-6x60", "kronecker-3x256", "dense-23", "sine-monarch-1x90"),
+    # about 1,208 parameters
+    *("sine-gains", "kronecker-5", "monarch-1x90", "sine", "sine-phases", "fourier", "nlmf-silu", "nlmf-monarch-1x80"),
+    # Kronecker sums in between
+    *("kronecker-2", "kronecker-3", "kronecker-4"),
     # about 320
-    *("kronecker", "dense-6", "low-rank-1x86", "sine-1x85", "monarch-1x15", "kronecker-2x45"),
+    *("dense-6", "low-rank-1x86", "monarch-1x15", "sine-1x85"),
+    # about 2,110
+    *("dense-41", "kronecker-9", "monarch-2x80", "sine-gains-7", "nlmf-calibrated-7"),
 )
 """What `--models all` means."""
 _NAME = re.compile(r"(?P<kind>[a-z]+(?:-[a-z]+)*)(?:-(?P<size>\d+))?(?:x(?P<width>\d+))?")
