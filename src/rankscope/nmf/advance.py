@@ -67,7 +67,7 @@ class State:
         return Trace(self.left_grams[-1], self.chain.right_grams[-1], inner)
 
     def objective(self, penalties: Penalties) -> float:
-        """½‖A − F₁ … F_L‖² − ½‖A‖² + penalties."""
+        """½‖A − F₁ … F_L‖² − ½‖A‖² + penalties; where entries are missing, with the A' of the last pass for A."""
         penalized = zip(penalties, self.chain.factors, strict=True)
         return self.trace.objective() + sum(p.value(F).item() for p, F in penalized if p != NO_PENALTY)
 
@@ -77,6 +77,7 @@ def evaluate(blocks: RowBlocks, chain: Chain) -> State:
 
     T = A (F_{j+1} … F_L)ᵀ and S_j = (F₁ … F_j)ᵀ A, of which every C is a small product.
     """
+    blocks = blocks.filled(chain.first, chain.dictionary)
     j, factors = chain.narrowest, chain.factors
     R = chain.rights[j - 1]
     inner = product(factors[1:j]) if j > 1 else None
@@ -106,7 +107,8 @@ def start(blocks: RowBlocks, chain: Chain, rule: Rule) -> State:
     state = evaluate(blocks, chain)
     if isinstance(rule, JointRule):
         return replace(state, memory=rule.start(chain.flat()))
-    return replace(state, Cs=None, memory=_still(rule))
+    # Extrapolation looks at the objective, and that of the observed entries would take a pass of its own.
+    return replace(state, Cs=None, memory=_still(rule) if blocks.observed is None else None)
 
 
 def advance(
@@ -169,6 +171,7 @@ def _move_first(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The new F₁, its S and G, and where asked the KKT residual's two sums at the old one: one pass over A."""
     first, R = chain.first, chain.dictionary
+    blocks = blocks.filled(first, R)
     hessian = Hessian.of(None, chain.right_grams[0], first)
     updated = R.new_empty(len(R), blocks.shape[0]).mT
 

@@ -25,8 +25,9 @@ from rankscope.nmf.encode import encode
 from rankscope.nmf.fit import Callback, Fit, Progress, Stop, Stopping, fit
 from rankscope.nmf.generate import sample_activations
 from rankscope.nmf.health import Health, inspect
-from rankscope.nmf.initial import INITS, Start
+from rankscope.nmf.initial import INITS, Start, without_unseen
 from rankscope.nmf.levels import classify, detect, label
+from rankscope.nmf.missing import Missing, heldout_error, observed_entries
 from rankscope.nmf.penalty import Penalty
 from rankscope.nmf.progress import progress_bar
 from rankscope.nmf.rules import BlockRule, Hals, Rule, make_rule
@@ -60,6 +61,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     init_scale: float
     measures: Mapping[str, Measure] | None
     track_history: bool
+    missing: Missing
     block_rows: int | None
     random_state: Any
     warm_start: bool
@@ -70,11 +72,16 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def _layer_sizes(self, X: Tensor, factors: Sequence[Any] | None) -> tuple[int, ...]:
         """(r₁, …, r_{L-1}) for this X."""
 
-    def transform(self, X: Any) -> Any:
-        """The activations F₁ (m×r₁) of rows X (m×n): the fit's own F₁ subproblem, solved to its end (``encode``)."""
+    def transform(self, X: Any, *, mask: Any = None) -> Any:
+        """The activations F₁ (m×r₁) of rows X (m×n): the fit's own F₁ subproblem, solved to its end (``encode``).
+
+        Args:
+            X: the rows.
+            mask: as in fit; only what was observed of a row is encoded.
+        """
         check_is_fitted(self)
-        A = check_matrix(self, X, reset=False)
-        blocks = RowBlocks.of(A, self.block_rows)
+        A, observed = self._read(X, mask, reset=False)
+        blocks = RowBlocks.of(A, self.block_rows, observed=observed)
         factors = [blocks.like(torch.as_tensor(F)) for F in self.factors_[1:]]
         activations = encode(blocks, product(factors), self._penalties(len(factors) + 1)[0])
         return _like(X, activations)
@@ -115,11 +122,17 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = True
         tags.input_tags.sparse = False
+        tags.input_tags.allow_nan = self.missing == "mask"
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def _fit(self, X: Any, factors: Sequence[Any] | None) -> Any:
-        A = check_matrix(self, X, reset=True)
+    def _read(self, X: Any, mask: Any, *, reset: bool) -> tuple[Tensor, Tensor | None]:
+        """X as a tensor, and which of its entries were observed; None for all."""
+        A = check_matrix(self, X, reset=reset, allow_nan=self.missing == "mask" or mask is not None)
+        return A, observed_entries(A, mask, self.missing)
+
+    def _fit(self, X: Any, factors: Sequence[Any] | None, mask: Any) -> Any:
+        A, observed = self._read(X, mask, reset=True)
         check_settings(self.get_params(deep=False))
         sizes = self._layer_sizes(A, factors)
         rule = make_rule(
@@ -137,7 +150,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 "form); use 'mu', 'gd', 'adam' or 'scalar'"
             )
         stopping = Stopping(self.max_iter, self.stop, self.tol, self.plateau, self.keep_plateaus)
-        blocks = RowBlocks.of(A, self.block_rows)
+        blocks = RowBlocks.of(A, self.block_rows, observed=observed)
         generator = torch.Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31 - 1)))
         with ExitStack() as stack:
             callbacks = [] if self.callback is None else [self.callback]
@@ -167,10 +180,12 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             return None
         sampling = Sampling.of(blocks.shape, sizes, generator)
         takes_it = isinstance(rule, Hals) and rule.extrapolates and self.stop != "plateau" and not self.keep_plateaus
+        takes_it = takes_it and blocks.observed is None  # A sample of rows may have seen nothing of a column.
         if self.coarse is True and not (takes_it and sampling):
             raise ValueError(
-                f"coarse=True needs solver='hals' with inner_sweeps='auto', no plateau to watch for, and many more "
-                f"rows than columns and components (X is {blocks.shape[0]}×{blocks.shape[1]}); leave it at 'auto'"
+                f"coarse=True needs solver='hals' with inner_sweeps='auto', no plateau to watch for, no missing "
+                f"entries, and many more rows than columns and components (X is "
+                f"{blocks.shape[0]}×{blocks.shape[1]}); leave it at 'auto'"
             )
         return sampling if takes_it and not self.warm_start else None
 
@@ -188,9 +203,9 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             given = "none were given" if factors is None else f"init is {self.init!r}"
             raise ValueError(f"init='custom' and custom factors go together, but {given}; set both or neither")
         if factors is not None:
-            return Chain(tuple(check_factors(factors, blocks, sizes)))
+            return without_unseen(blocks, Chain(tuple(check_factors(factors, blocks, sizes))))
         if self.warm_start and getattr(self, "factors_", None) is not None:
-            return self._warm_chain(blocks, sizes)
+            return without_unseen(blocks, self._warm_chain(blocks, sizes))
         positive = isinstance(rule, BlockRule) and rule.multiplies
         return Start(sizes, self.init, positive=positive, scale=self.init_scale).chain(blocks, generator)
 
@@ -227,6 +242,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.n_components_ = result.chain.layer_sizes[-1]
         self.n_iter_ = result.n_iter
         self.reconstruction_err_ = blocks.squared_residual(result.chain.first, result.chain.dictionary) ** 0.5
+        self.heldout_error_ = heldout_error(blocks.A, blocks.observed, result.chain)
         self.history_ = result.history
         self.coarse_ = result.coarse
         if result.coarse is not None:

@@ -4,12 +4,17 @@ A pass hands each block A_b to a visitor once; what the visitor returns is summe
 pass, in which a block is used twice while it is in cache:
 
     C_b = A_b Rᵀ,   F₁_b ← update(F₁_b, C_b),   S += F₁_bᵀ A_b,   G += F₁_bᵀ F₁_b
+
+Where entries of A are missing, the visitor gets A'_b instead: A_b where it was observed, the current product F₁_b R
+elsewhere. The gradient of ½‖A' − B‖² at that product is the gradient over the observed entries, and ½‖A' − B‖² bounds
+their error from above for every other B (majorization), so what descends on A' descends on them.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,13 +33,22 @@ Visit = Callable[[slice, Tensor], tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class RowBlocks:
-    """A (m×n) in memory, seen as blocks of ``block_rows`` rows; of any dtype, its blocks are floating."""
+    """A (m×n) in memory, seen as blocks of ``block_rows`` rows; of any dtype, its blocks are floating.
+
+    Args:
+        A: the matrix. Where it is not observed it may hold anything, NaN too.
+        block_rows: how many rows a block has.
+        observed: bool (m×n), True where A was observed; None where all of it was.
+        fill: (F₁ (m×r), R (r×n)), whose product stands where A was not observed; None for 0 there.
+    """
 
     A: Tensor
     block_rows: int
+    observed: Tensor | None = None
+    fill: tuple[Tensor, Tensor] | None = None
 
     @classmethod
-    def of(cls, A: Tensor, block_rows: int | None = None) -> "RowBlocks":
+    def of(cls, A: Tensor, block_rows: int | None = None, *, observed: Tensor | None = None) -> "RowBlocks":
         """A in blocks of the given number of rows, or of as many as the cache holds, equally many for each worker."""
         m, n = A.shape
         if block_rows is not None and block_rows < 1:
@@ -44,7 +58,7 @@ class RowBlocks:
             rounds = -(-size // (BLOCK_BYTES * workers.count()))
             one_block = size <= WHOLE_BYTES or A.device.type != "cpu"
             block_rows = m if one_block else -(-m // (rounds * workers.count()))
-        return cls(A, min(m, block_rows))
+        return cls(A, min(m, block_rows), observed)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -67,11 +81,29 @@ class RowBlocks:
         return tuple(slice(start, min(start + self.block_rows, m)) for start in range(0, m, self.block_rows))
 
     def rows(self, rows: slice | Tensor) -> Tensor:
-        """Some rows of A, floating."""
-        return self.A[rows].to(self.dtype)
+        """Some rows of A, floating; where they were not observed, of the fill."""
+        A_b = self.A[rows].to(self.dtype)
+        if self.observed is None:
+            return A_b
+        B_b = torch.zeros_like(A_b) if self.fill is None else self.fill[0][rows] @ self.fill[1]
+        return overlay(A_b, self.observed[rows], B_b)
+
+    def filled(self, first: Tensor, R: Tensor) -> "RowBlocks":
+        """A' = A where it was observed and F₁ R elsewhere: a view, formed a block at a time; A itself if complete."""
+        return self if self.observed is None else replace(self, fill=(first, R))
+
+    def filled_with_means(self) -> "RowBlocks":
+        """A' = A where it was observed and the mean of its column elsewhere; that of A in a column never observed."""
+        if self.observed is None:
+            return self
+        sums = self.total(lambda rows, A_b: (A_b.sum(0, dtype=torch.float64),))[0]
+        counts = self.observed.sum(0)
+        means = torch.where(counts > 0, sums / counts.clamp(min=1), self.mean).to(self.dtype)
+        return self.filled(means.new_ones(self.shape[0], 1), means.unsqueeze(0))
 
     def subset(self, rows: Tensor) -> "RowBlocks":
-        """Some rows of A, by number, as a matrix of their own."""
+        """Some rows of A, by number, as a matrix of their own. Complete matrices only."""
+        assert self.observed is None
         return RowBlocks.of(self.rows(rows))
 
     def total(self, visit: Visit) -> tuple[Tensor, ...]:
@@ -112,22 +144,37 @@ class RowBlocks:
 
     @cached_property
     def squared_norm(self) -> float:
-        """‖A‖²_F, summed in float64."""
+        """‖A‖²_F over what was observed (and the fill, if there is one), summed in float64."""
         return self.total(lambda rows, A_b: (A_b.to(torch.float64).square().sum(),))[0].item()
 
     @cached_property
     def mean(self) -> float:
-        """The mean entry of A, summed in float64."""
-        return self.total(lambda rows, A_b: (A_b.sum(dtype=torch.float64),))[0].item() / self.A.numel()
+        """The mean entry of A over what was observed, summed in float64."""
+        count = self.A.numel() if self.observed is None else int(self.observed.sum())
+        return self.total(lambda rows, A_b: (A_b.sum(dtype=torch.float64),))[0].item() / count
 
     def squared_residual(self, first: Tensor, R: Tensor) -> float:
-        """‖A − F₁ R‖²_F by the residual itself, in float64, a block at a time: exact where the Gram form cancels."""
+        """‖A − F₁ R‖²_F over what was observed, by the residual itself, in float64, a block at a time: exact where the
+        Gram form cancels."""
         R = R.to(torch.float64)
 
         def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-            return (torch.addmm(A_b.to(torch.float64), first[rows].to(torch.float64), R, alpha=-1).square_().sum(),)
+            residual = torch.addmm(A_b.to(torch.float64), first[rows].to(torch.float64), R, alpha=-1)
+            if self.observed is not None:
+                residual.mul_(self.observed[rows])
+            return (residual.square_().sum(),)
 
         return self.total(visit)[0].item()
+
+
+def overlay(A: Tensor, observed: Tensor, B: Tensor) -> Tensor:
+    """A where it was observed and B elsewhere, written into B, on a CPU at a small part of the time of torch.where."""
+    if A.device.type != "cpu":
+        return torch.where(observed, A, B)
+    from rankscope.nmf import kernels  # noqa: PLC0415  the compiler is loaded when it is needed
+
+    kernels.overlay(A.numpy(), observed.numpy().view(np.uint8), B.numpy())
+    return B
 
 
 def float_dtype(A: Tensor) -> torch.dtype:

@@ -1,13 +1,13 @@
 """Activations of new rows for a fitted dictionary: the F₁ subproblem, solved to its end.
 
 For R = F₂ … F_L (r×n) and rows A (m×n): min over F ≥ 0 of ½‖A − F R‖² + penalty(F), convex, one row independent of
-the next.
+the next. Where entries of A are missing, the current F R stands for them and is renewed every few sweeps.
 """
 
 import torch
 from torch import Tensor
 
-from rankscope.nmf.blocks import RowBlocks, gram
+from rankscope.nmf.blocks import RowBlocks, gram, overlay
 from rankscope.nmf.penalty import Penalty
 from rankscope.nmf.rules import Hals
 from rankscope.nmf.subproblem import Hessian, Subproblem
@@ -27,6 +27,9 @@ def encode(blocks: RowBlocks, R: Tensor, penalty: Penalty, *, max_sweeps: int = 
         scale = problem.C.square().sum()
         for _ in range(0, max_sweeps, SWEEPS_PER_CHECK):
             F = Hals(SWEEPS_PER_CHECK).step(F, problem)
+            if blocks.observed is not None:
+                completed = overlay(A_b, blocks.observed[rows], F @ R)
+                problem = Subproblem(hessian, (R @ completed.mT).mT, penalty)
             if problem.violation(F) <= tolerance**2 * scale:
                 break
         activations[rows] = F

@@ -9,6 +9,7 @@ from torch import Tensor
 from rankscope.nmf.base import ChainEstimator, Init, Solver
 from rankscope.nmf.early_stopping import Which
 from rankscope.nmf.fit import Callback, Stop
+from rankscope.nmf.missing import Missing
 from rankscope.nmf.settings import check_size
 from rankscope.trace.history import Measure
 
@@ -40,6 +41,9 @@ class NMF(ChainEstimator):
         init_scale: multiplies each factor of a start that was not given; a small start shows low-rank bias.
         measures: further columns of ``history_``: named functions of the singular values (…, r) → (…).
         track_history: record errors and spectra at every step.
+        missing: ``"mask"`` takes NaN in X for entries that were not observed, and fits the others only;
+            ``"refuse"`` refuses NaN. Where entries are missing, hals does without extrapolation and samples, and a row
+            or column of which nothing was observed gets zeros.
         block_rows: rows of X to work on at a time; None chooses by the cache.
         random_state: seed or numpy RandomState.
         warm_start: start from the last fit's factors.
@@ -50,7 +54,8 @@ class NMF(ChainEstimator):
     Attributes:
         components_: H (r×n).
         factors_: [W, H].
-        reconstruction_err_: ‖X − W H‖_F.
+        reconstruction_err_: ‖X − W H‖_F; as all errors here, over what was observed of X.
+        heldout_error_: ‖X − W H‖²/‖X‖² over the entries of X that hold a number but that a mask hid; None without any.
         n_iter_: iterations done.
         history_: a DataFrame, one row a step from the start (step 0): step, seconds, relative_error (‖X−WH‖²/‖X‖²),
             absolute_error (‖X−WH‖_F), effective_rank, nuclear_over_operator, sigma_1, sigma_2, and the measures.
@@ -87,6 +92,7 @@ class NMF(ChainEstimator):
         init_scale: float = 1.0,
         measures: Mapping[str, Measure] | None = None,
         track_history: bool = True,
+        missing: Missing = "refuse",
         block_rows: int | None = None,
         random_state: Any = None,
         warm_start: bool = False,
@@ -111,20 +117,25 @@ class NMF(ChainEstimator):
         self.init_scale = init_scale
         self.measures = measures
         self.track_history = track_history
+        self.missing = missing
         self.block_rows = block_rows
         self.random_state = random_state
         self.warm_start = warm_start
         self.callback = callback
         self.progress = progress
 
-    def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None) -> Self:
-        """Factor X (m×n); with ``init="custom"`` from W (m×r) and H (r×n)."""
-        self._fit(X, _pair(W, H))
+    def fit(self, X: Any, y: Any = None, W: Any = None, H: Any = None, *, mask: Any = None) -> Self:
+        """Factor X (m×n); with ``init="custom"`` from W (m×r) and H (r×n).
+
+        Args:
+            mask: bool or 0/1 (m×n), true where X was observed; the other entries have no part in the fit.
+        """
+        self._fit(X, _pair(W, H), mask)
         return self
 
-    def fit_transform(self, X: Any, y: Any = None, W: Any = None, H: Any = None) -> Any:
+    def fit_transform(self, X: Any, y: Any = None, W: Any = None, H: Any = None, *, mask: Any = None) -> Any:
         """Factor X (m×n) and return its W (m×r)."""
-        return self._fit(X, _pair(W, H))
+        return self._fit(X, _pair(W, H), mask)
 
     def _layer_sizes(self, X: Tensor, factors: Sequence[Any] | None) -> tuple[int, ...]:
         if isinstance(self.n_components, list | tuple):
@@ -176,6 +187,7 @@ class DeepNMF(ChainEstimator):
         init_scale: float = 1.0,
         measures: Mapping[str, Measure] | None = None,
         track_history: bool = True,
+        missing: Missing = "refuse",
         block_rows: int | None = None,
         random_state: Any = None,
         warm_start: bool = False,
@@ -200,23 +212,24 @@ class DeepNMF(ChainEstimator):
         self.init_scale = init_scale
         self.measures = measures
         self.track_history = track_history
+        self.missing = missing
         self.block_rows = block_rows
         self.random_state = random_state
         self.warm_start = warm_start
         self.callback = callback
         self.progress = progress
 
-    def fit(self, X: Any, y: Any = None, factors: Sequence[Any] | None = None) -> Self:
-        """Factor X (m×n); with ``init="custom"`` from the given F₁ … F_L."""
-        self._fit(X, factors)
+    def fit(self, X: Any, y: Any = None, factors: Sequence[Any] | None = None, *, mask: Any = None) -> Self:
+        """Factor X (m×n); with ``init="custom"`` from the given F₁ … F_L; mask as in NMF."""
+        self._fit(X, factors, mask)
         return self
 
-    def fit_transform(self, X: Any, y: Any = None, factors: Sequence[Any] | None = None) -> Any:
+    def fit_transform(self, X: Any, y: Any = None, factors: Sequence[Any] | None = None, *, mask: Any = None) -> Any:
         """Factor X (m×n) and return what ``transform`` gives for it (m×r₁).
 
         Where layers narrow, many F₁ make the same product; the one that the fit ended with is ``factors_[0]``.
         """
-        return self.fit(X, y, factors).transform(X)
+        return self.fit(X, y, factors, mask=mask).transform(X, mask=mask)
 
     def _layer_sizes(self, X: Tensor, factors: Sequence[Any] | None) -> tuple[int, ...]:
         if not isinstance(self.layer_sizes, list | tuple | np.ndarray):

@@ -40,12 +40,12 @@ class Start:
         """The first chain for A."""
         if self.init not in _MAKERS:
             raise ValueError(f"init must be one of {', '.join(INITS)}, got {self.init!r}")
-        factors = _MAKERS[self.init](blocks, self.layer_sizes, generator)
+        factors = _MAKERS[self.init](blocks.filled_with_means(), self.layer_sizes, generator)
         if self.positive:
             factors = [F.where(F > 0, FLOOR * F.mean()) for F in factors]
         chain = Chain(tuple(factors))
         share = self.scale * best_scale(blocks, chain) ** (1 / chain.depth)
-        return Chain(tuple(share * F for F in factors))
+        return without_unseen(blocks, Chain(tuple(share * F for F in factors)))
 
 
 def random(blocks: RowBlocks, sizes: Sequence[int], generator: torch.Generator) -> list[Tensor]:
@@ -133,10 +133,42 @@ def _safe(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(denominator > 0, numerator / denominator, 0.0)
 
 
+def without_unseen(blocks: RowBlocks, chain: Chain) -> Chain:
+    """The chain with zeros for the rows and columns of A of which nothing was observed.
+
+    Nothing is known of them, and nothing pulls at them: from zero their gradient is zero, so they stay.
+    """
+    if blocks.observed is None:
+        return chain
+    seen_rows, seen_columns = blocks.observed.any(1), blocks.observed.any(0)
+    if seen_rows.all() and seen_columns.all():
+        return chain
+    return Chain((chain.first * seen_rows.unsqueeze(1), *chain.factors[1:-1], chain.last * seen_columns))
+
+
 def best_scale(blocks: RowBlocks, chain: Chain) -> float:
-    """The s ≥ 0 that minimizes ‖A − s B‖², ⟨A, B⟩/‖B‖², for the product B of a chain; 1 where either is zero."""
+    """The s ≥ 0 that minimizes ‖A − s B‖², ⟨A, B⟩/‖B‖², for the product B of a chain; 1 where either is zero.
+
+    Where entries of A are missing, B's do not count either.
+    """
     R = chain.dictionary.to(torch.float64)
     first = chain.first
+    if blocks.observed is not None:
+        inner, squared_norm = _observed_products(blocks, first, R)
+        return inner / squared_norm if inner > 0 and squared_norm > 0 else 1.0
     S, G = blocks.total(lambda rows, A_b: (first[rows].mT @ A_b, gram(first[rows])))
     inner, squared_norm = (S.to(torch.float64) * R).sum().item(), (G * (R @ R.mT)).sum().item()
     return inner / squared_norm if inner > 0 and squared_norm > 0 else 1.0
+
+
+def _observed_products(blocks: RowBlocks, first: Tensor, R: Tensor) -> tuple[float, float]:
+    """⟨A, B⟩ and ‖B‖² over what was observed of A, for B = F₁ R."""
+    observed = blocks.observed
+    assert observed is not None
+
+    def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
+        B_b = (first[rows].to(torch.float64) @ R).mul_(observed[rows])
+        return (A_b.to(torch.float64) * B_b).sum(), B_b.square().sum()
+
+    inner, squared_norm = blocks.total(visit)
+    return inner.item(), squared_norm.item()

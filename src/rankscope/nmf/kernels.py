@@ -85,3 +85,13 @@ def sweep_entries(F: Array, P: Array, Q: Array, C: Array, l2: float, sweeps: int
                 for k in range(b):
                     gradient[k] += move * P[i, i] * Q[j, k]
                 gradient[j] += move * l2
+
+
+@_compiled
+def overlay(A: Array, observed: NDArray[np.uint8], B: Array) -> None:
+    """B_ij ← A_ij where observed_ij is 1, in place. A may hold NaN elsewhere."""
+    for i in range(A.shape[0]):
+        a, seen, b = A[i], observed[i], B[i]
+        for j in range(a.size):
+            here, there = a[j], b[j]  # Both are read, so that the choice is one instruction for many entries.
+            b[j] = here if seen[j] else there

@@ -25,9 +25,12 @@ def levels(blocks: RowBlocks, rank: int) -> list[RankLevel]:
 
 
 def label(plateaus: list[Plateau], blocks: RowBlocks, rank: int) -> list[Plateau]:
-    """The plateaus with k set where one matches the best rank-k approximation of A."""
-    if not plateaus:
-        return []
+    """The plateaus with k set where one matches the best rank-k approximation of A.
+
+    Where entries of A are missing, that has no closed form, and k stays None.
+    """
+    if not plateaus or blocks.observed is not None:
+        return plateaus
     known = levels(blocks, rank)
     return [match_level(plateau, known) for plateau in plateaus]
 

@@ -8,6 +8,8 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
+from rankscope.nmf.missing import MISSING
+
 
 def check_size(name: str, value: Any, *, least: int = 1) -> int:
     """A whole number from ``least``."""
@@ -27,6 +29,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         check_size("inner_sweeps", settings["inner_sweeps"])
     if not any(settings["coarse"] is value for value in (True, False)) and settings["coarse"] != "auto":
         raise ValueError(f"coarse must be True, False or 'auto', got {settings['coarse']!r}; leave it at 'auto'")
+    if settings["missing"] not in MISSING:
+        raise ValueError(
+            f"missing must be 'refuse' or 'mask', got {settings['missing']!r}; 'mask' takes NaN for a missing entry"
+        )
     if settings["block_rows"] is not None:
         check_size("block_rows", settings["block_rows"])
     if not (_is_number(settings["tol"]) and settings["tol"] >= 0):

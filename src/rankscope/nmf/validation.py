@@ -16,14 +16,14 @@ from rankscope.nmf.blocks import RowBlocks
 KEPT = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8)
 
 
-def check_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Tensor:
+def check_matrix(estimator: BaseEstimator, X: Any, *, reset: bool, allow_nan: bool = False) -> Tensor:
     """X as a tensor (m×n) without a copy where its dtype allows: tensors stay on their device, and float32, float64,
     uint8 and float16 stay what they are (``RowBlocks`` widens blocks of the small ones).
 
     With ``reset`` the estimator learns n_features_in_ (and feature names), without it they must match.
 
     Raises:
-        ValueError: X is not 2-d, empty, complex, or has entries that are negative, NaN or inf.
+        ValueError: X is not 2-d, empty, complex, or has entries that are negative, inf, or NaN but for ``allow_nan``.
         TypeError: X is sparse, or holds objects that are no numbers.
     """
     if isinstance(X, Tensor):
@@ -40,7 +40,10 @@ def check_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> Tensor:
         matrix = torch.from_numpy(np.require(array, requirements=["C", "W"]))
     least, most = torch.aminmax(matrix)
     if not (least >= 0 and most < torch.inf):  # Written so that NaN is refused too.
-        _refuse_first(matrix, ~matrix.isfinite(), "X must not contain NaN or inf", "remove or impute it")
+        if not allow_nan:
+            remedy = "remove or impute it, or fit with missing='mask'"
+            _refuse_first(matrix, matrix.isnan(), "X must not contain NaN or inf", remedy)
+        _refuse_first(matrix, matrix.isinf(), "X must not contain NaN or inf", "remove or impute it")
         negative = f"Negative values in data passed to {type(estimator).__name__}: X must be >= 0"
         _refuse_first(matrix, matrix < 0, negative, "shift or clip it")
     return matrix

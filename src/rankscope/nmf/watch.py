@@ -5,7 +5,8 @@ With the chain split before its last factor, A ≈ L H, one step leaves C = Lᵀ
     ‖A − L H‖² = ‖A‖² − 2⟨C, H⟩ + ⟨LᵀL, HHᵀ⟩,     σ(L H)² = eigenvalues of (LᵀL)(HHᵀ),
 
 and P = LᵀL, Q = HHᵀ are what the solver forms anyway, so a row of History costs O(r³) and never looks at A. The
-arithmetic is done for many steps at once, because at small sizes calling a kernel costs more than running it.
+arithmetic is done for many steps at once, because at small sizes calling a kernel costs more than running it. Where
+entries of A are missing, the error is that of the observed ones, and takes a pass over A of its own.
 """
 
 import time
@@ -90,7 +91,9 @@ def _measure(seen: Sequence[Sighting], blocks: RowBlocks) -> tuple[Tensor, Tenso
     P, Q, inner = (torch.stack(tensors) for tensors in zip(*(sighting.trace for sighting in seen), strict=True))
     squared_error = blocks.squared_norm - 2 * inner + (P * Q).sum((1, 2))
 
-    cancelled = squared_error < CANCELLATION[blocks.dtype] * blocks.squared_norm
+    # Where entries are missing, S was taken with those of an earlier product in their place.
+    outdated = blocks.observed is not None
+    cancelled = (squared_error < CANCELLATION[blocks.dtype] * blocks.squared_norm) | outdated
     for t in cancelled.nonzero().flatten().tolist():
         chain = seen[t].chain
         squared_error[t] = blocks.squared_residual(chain.first, chain.dictionary)
