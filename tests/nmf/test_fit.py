@@ -159,3 +159,23 @@ def test_plateaus_can_be_kept_without_stopping_at_them():
     levels = [plateau.level for plateau, _ in kept.plateaus]
     assert len(levels) >= 2
     assert levels == sorted(levels)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 50, 57])
+def test_a_schedule_thins_the_history_and_nothing_else(problem, steps):
+    A, chain = problem
+    scheduled = fit(
+        RowBlocks.of(A),
+        chain,
+        Hals(),
+        stopping=Stopping(steps, "none"),
+        penalties=(NO_PENALTY,) * 2,
+        history=History(),
+        schedule=lambda step: step % 10 == 0,
+    )
+    every = start_fit(A, chain, Hals(), Stopping(steps, "none"))
+    assert list(scheduled.history["step"]) == [*range(0, steps + 1, 10), *([steps] if steps % 10 else [])]
+    assert all(torch.equal(F, G) for F, G in zip(scheduled.chain.factors, every.chain.factors, strict=True))
+    np.testing.assert_allclose(
+        scheduled.history["relative_error"], every.history["relative_error"].iloc[scheduled.history["step"]], rtol=1e-12
+    )

@@ -9,6 +9,10 @@ import torch
 from sklearn.decomposition import non_negative_factorization
 
 import laws
+from rankscope.nmf.advance import advance, start
+from rankscope.nmf.blocks import RowBlocks
+from rankscope.nmf.chain import Chain
+from rankscope.nmf.fit import Stopping, fit
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
 from rankscope.nmf.rules import SOLVERS, Hals, Multiplicative, ProjectedGradient, make_rule
 
@@ -160,8 +164,53 @@ def test_depth_five_works():
         ({"solver": "newton"}, "solver must be one of hals, mu, gd, adam, scalar, got 'newton'"),
         ({"solver": "adam", "learning_rate": -1}, "learning_rate must be positive"),
         ({"solver": "hals", "inner_sweeps": 0}, "inner_sweeps must be at least 1"),
+        ({"solver": "hals", "nonnegative": False}, "nonnegative=False is for .*, got hals"),
+        ({"solver": "mu", "nonnegative": False}, "nonnegative=False is for .*, got mu"),
+        ({"solver": "gd", "nonnegative": False}, "nonnegative=False is for .*, got gd without a learning_rate"),
     ],
 )
 def test_unknown_or_impossible_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         make_rule(**arguments)
+
+
+def signed_problem(sizes=(6, 5)):
+    """A matrix and a chain with entries of both signs."""
+    g = laws.generator(3)
+    A = torch.randn(12, 10, generator=g, dtype=torch.float64)
+    return A, Chain(tuple(F - 0.5 for F in laws.random_chain(1, (12, 10), sizes).factors))
+
+
+@pytest.mark.parametrize("observed", [None, 0.6])
+@pytest.mark.parametrize("sizes", [(6,), (6, 5), (6, 5, 7)], ids=str)
+def test_without_projection_gradient_descent_is_autograds(sizes, observed):
+    A, chain = signed_problem(sizes)
+    mask = None if observed is None else torch.rand(A.shape, generator=laws.generator(5)) < observed
+    leaves = [F.clone().requires_grad_() for F in chain.factors]
+    blocks = RowBlocks.of(A, 5, observed=mask)
+    state = start(blocks, chain, rule := make_rule("gd", learning_rate=0.01, nonnegative=False))
+    for _ in range(20):
+        residual = A - Chain(tuple(leaves)).product()
+        loss = 0.5 * (residual if mask is None else residual[mask]).square().sum()
+        for F, gradient in zip(leaves, torch.autograd.grad(loss, leaves), strict=True):
+            F.data.sub_(gradient, alpha=0.01)
+        state, _ = advance(blocks, state, rule, (NO_PENALTY,) * chain.depth)
+    assert min(float(F.detach().min()) for F in leaves) < 0
+    assert laws.largest_difference(state.chain.factors, [F.detach() for F in leaves]) < 1e-12
+
+
+@pytest.mark.parametrize(("solver", "rate"), [("gd", 0.02), ("adam", 0.01), ("scalar", 0.02)])
+def test_without_projection_the_best_approximation_of_that_rank_is_reached(solver, rate):
+    A, chain = signed_problem((6, 5))
+    rule = make_rule(solver, learning_rate=rate, nonnegative=False)
+    blocks, penalties = RowBlocks.of(A), (NO_PENALTY,) * 3
+    result = fit(blocks, chain, rule, stopping=Stopping(20_000, tol=3e-4), penalties=penalties, history=None)
+    assert result.reason == "converged"
+    best = float((torch.linalg.svdvals(A)[5:] ** 2).sum())
+    assert float((A - result.chain.product()).square().sum()) == pytest.approx(best, rel=1e-3)
+
+
+def test_penalties_without_projection_are_refused():
+    A, chain = signed_problem()
+    with pytest.raises(ValueError, match="penalties are for factors >= 0"):
+        laws.run(A, chain, make_rule("adam", nonnegative=False), 1, penalties=[Penalty(l1=0.1)] * 3)

@@ -102,10 +102,12 @@ def evaluate(blocks: RowBlocks, chain: Chain) -> State:
     return State(chain, G, S, (*Cs, S))
 
 
-def start(blocks: RowBlocks, chain: Chain, rule: Rule) -> State:
+def start(blocks: RowBlocks, chain: Chain, rule: Rule, penalties: Penalties = ()) -> State:
     """The state before the first iteration."""
     state = evaluate(blocks, chain)
     if isinstance(rule, JointRule):
+        if not rule.projects and any(penalty != NO_PENALTY for penalty in penalties):
+            raise ValueError("penalties are for factors >= 0, got some for a rule without projection; leave them out")
         return replace(state, memory=rule.start(chain.flat()))
     # Extrapolation looks at the objective, and that of the observed entries would take a pass of its own.
     return replace(state, Cs=None, memory=_still(rule) if blocks.observed is None else None)
@@ -122,21 +124,21 @@ def advance(
     return take_turns(blocks, state.chain, rule, penalties, measure=measure)
 
 
-def subproblems(state: State, penalties: Penalties) -> Iterator[tuple[Tensor, Subproblem]]:
+def subproblems(state: State, penalties: Penalties, *, nonnegative: bool = True) -> Iterator[tuple[Tensor, Subproblem]]:
     """(F_i, its subproblem) for every factor of an evaluated state, the others being as they are."""
     if state.Cs is None:
         raise AssertionError("the subproblems need every C; evaluate the chain first")
     grams = zip((None, *state.left_grams), (*state.chain.right_grams, None), strict=True)
     for F, C, (P, Q), penalty in zip(state.chain.factors, state.Cs, grams, penalties, strict=True):
-        yield F, Subproblem(Hessian.of(P, Q, F), C, penalty)
+        yield F, Subproblem(Hessian.of(P, Q, F), C, penalty, nonnegative)
 
 
-def kkt_residual(state: State, penalties: Penalties) -> float:
+def kkt_residual(state: State, penalties: Penalties, *, nonnegative: bool = True) -> float:
     """max_i ‖v_i‖/‖C_i‖, 0 at a stationary point: how far the factors are from optimal, whatever their scale.
 
     v_i is the part of the gradient that F_i may follow (``Subproblem.violation``), C_i = LᵀARᵀ.
     """
-    return max(_relative(*problem.residual(F)) for F, problem in subproblems(state, penalties))
+    return max(_relative(*problem.residual(F)) for F, problem in subproblems(state, penalties, nonnegative=nonnegative))
 
 
 def take_turns(
@@ -199,7 +201,7 @@ def _advance_with_momentum(
 def _advance_jointly(
     blocks: RowBlocks, state: State, rule: JointRule[Any], penalties: Penalties, measure: bool
 ) -> tuple[State, float | None]:
-    residual = kkt_residual(state, penalties) if measure else None
+    residual = kkt_residual(state, penalties, nonnegative=rule.projects) if measure else None
     gradients = [problem.gradient(F).reshape(-1) for F, problem in subproblems(state, penalties)]
     theta, memory = rule.step(state.chain.flat(), torch.cat(gradients), state.memory)
     return replace(evaluate(blocks, state.chain.like(theta)), memory=memory), residual

@@ -21,6 +21,7 @@ from rankscope.nmf.rules import Hals, Rule
 from rankscope.nmf.watch import Watch
 from rankscope.trace.history import History
 from rankscope.trace.plateau import Plateau
+from rankscope.trace.schedule import Schedule
 
 Stop = Literal["tolerance", "plateau", "none"]
 Reason = Literal["converged", "plateau", "max_iter", "callback", "not_finite", "interrupted"]
@@ -110,6 +111,7 @@ def fit(
     history: History | None,
     callback: Callback | None = None,
     sampling: Sampling | None = None,
+    schedule: Schedule = lambda step: True,
 ) -> Fit:
     """Move a chain by a rule until told to stop.
 
@@ -121,13 +123,14 @@ def fit(
         penalties: one for each factor.
         history: gets a row for every step, the start (step 0) included; None records nothing.
         callback: called after every iteration.
+        schedule: the steps that the history sees, beside the last; all by default.
         sampling: for hals, fit samples of rows first (see ``coarse``); step 0 is then what they lead to.
     """
     observer = _Observer(blocks, history, stopping.plateau_watch())
     if sampling is not None and isinstance(rule, Hals):
         state, coarse = refine(blocks, chain, rule, penalties, sampling)
     else:
-        state, coarse = start(blocks, chain, rule), None
+        state, coarse = start(blocks, chain, rule, penalties), None
     del chain  # A start need not be kept beside what comes of it.
     observer.see(0, state)
     step, reason = 0, None
@@ -139,7 +142,8 @@ def fit(
             converged = residual is not None and residual <= stopping.tol
             if (converged or step == stopping.max_iter) and isinstance(rule, Hals) and rule.extrapolates:
                 state = settle(blocks, state.chain, penalties)
-            observer.see(step, state)
+            if schedule(step):
+                observer.see(step, state)
             reason = observer.reason
             if reason is None and converged:
                 reason = "converged"
@@ -151,6 +155,8 @@ def fit(
                 reason = "callback"
     except KeyboardInterrupt:
         reason = "interrupted"
+    if step > 0 and not schedule(step) and reason != "interrupted":
+        observer.see(step, state)
     return replace(observer.close(step, state.chain, reason or "max_iter", stopping), coarse=coarse)
 
 

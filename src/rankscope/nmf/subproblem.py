@@ -50,11 +50,12 @@ class Hessian:
 
 @dataclass(frozen=True)
 class Subproblem:
-    """min over F ≥ 0 of ½⟨P F Q, F⟩ − ⟨C, F⟩ + penalty(F)."""
+    """min over F ≥ 0, or over all F, of ½⟨P F Q, F⟩ − ⟨C, F⟩ + penalty(F)."""
 
     hessian: Hessian
     C: Tensor
     penalty: Penalty = NO_PENALTY
+    nonnegative: bool = True
 
     def objective(self, F: Tensor) -> Tensor:
         """f(F), a 0-d tensor."""
@@ -73,8 +74,10 @@ class Subproblem:
         point.
 
         v is the gradient, but where that pushes an entry towards zero no more than what would take it there: an entry
-        that multiplication keeps just above zero does not count.
+        that multiplication keeps just above zero does not count. Over all F, v is the gradient.
         """
+        if not self.nonnegative:
+            return self.gradient(F).square().sum()
         if self.hessian.P is None and len(F) > PIECE_ROWS:  # Rows do not interact: no temporary of F's size.
             pieces = zip(F.split(PIECE_ROWS), self.C.split(PIECE_ROWS), strict=True)
             return torch.stack([Subproblem(self.hessian, C, self.penalty).violation(part) for part, C in pieces]).sum()

@@ -19,6 +19,7 @@ def make_rule(
     learning_rate: float | None = None,
     betas: tuple[float, float] = (0.9, 0.999),
     inner_sweeps: int | Literal["auto"] = 1,
+    nonnegative: bool = True,
     shape: tuple[int, int] = (1, 1),
     rank: int = 1,
 ) -> Rule:
@@ -31,8 +32,15 @@ def make_rule(
         betas: for adam, how slowly the means of the gradient and of its square forget.
         inner_sweeps: for hals, sweeps over the coordinates for each pass over A; ``"auto"`` accelerates, with as many
             as suit ``shape`` and ``rank``, and extrapolation.
+        nonnegative: whether factors are kept ≥ 0; gd at a fixed rate, adam and scalar can do without.
         shape, rank: those of A and of F₁.
     """
+    if not nonnegative and (solver in ("hals", "mu") or (solver == "gd" and learning_rate is None)):
+        which = "gd without a learning_rate" if solver == "gd" else solver
+        raise ValueError(
+            f"nonnegative=False is for gd at a fixed learning_rate, adam and scalar, got {which}; its step is made of "
+            "F >= 0"
+        )
     if learning_rate is not None and solver in ("hals", "mu"):
         raise ValueError(f"learning_rate is for gd, adam and scalar, got {learning_rate} for {solver}; leave it None")
     if learning_rate is not None and not 0 < learning_rate < float("inf"):
@@ -47,11 +55,11 @@ def make_rule(
         case "mu":
             return Multiplicative()
         case "gd":
-            return ProjectedGradient() if learning_rate is None else GradientDescent(learning_rate)
+            return ProjectedGradient() if learning_rate is None else GradientDescent(learning_rate, nonnegative)
         case "adam":
-            return Adam(1e-2 if learning_rate is None else learning_rate, betas)
+            return Adam(1e-2 if learning_rate is None else learning_rate, betas, nonnegative=nonnegative)
         case "scalar":
-            return SharedScalar(learning_rate)
+            return SharedScalar(learning_rate, nonnegative=nonnegative)
     raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}; choose one")
 
 

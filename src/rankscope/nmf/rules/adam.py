@@ -33,6 +33,12 @@ class Adam(JointRule[Moments]):
     learning_rate: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
+    nonnegative: bool = True
+
+    @property
+    def projects(self) -> bool:
+        """If nonnegative."""
+        return self.nonnegative
 
     def start(self, theta: Tensor) -> Moments:
         """Both means at zero."""
@@ -46,4 +52,4 @@ class Adam(JointRule[Moments]):
         second = memory.second.mul(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         root = second.sqrt().mul_((1 - beta2**t) ** -0.5).add_(self.epsilon)
         rate = self.learning_rate / (1 - beta1**t)
-        return torch.addcdiv(theta, first, root, value=-rate).clamp_(min=0), Moments(t, first, second)
+        return self.projected(torch.addcdiv(theta, first, root, value=-rate)), Moments(t, first, second)

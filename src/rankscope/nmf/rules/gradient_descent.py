@@ -16,10 +16,16 @@ class GradientDescent(JointRule[None]):
     """
 
     learning_rate: float
+    nonnegative: bool = True
+
+    @property
+    def projects(self) -> bool:
+        """If nonnegative."""
+        return self.nonnegative
 
     def start(self, theta: Tensor) -> None:
         """Nothing is remembered."""
 
     def step(self, theta: Tensor, gradient: Tensor, memory: None) -> tuple[Tensor, None]:
         """One step against the gradient."""
-        return theta.sub(gradient, alpha=self.learning_rate).clamp_(min=0), None
+        return self.projected(theta.sub(gradient, alpha=self.learning_rate)), None

@@ -42,7 +42,16 @@ class BlockRule(ABC):
 
 @dataclass(frozen=True)
 class JointRule(ABC, Generic[Memory]):
-    """Moves all entries θ of a chain, given their gradient and what it remembers of earlier ones."""
+    """Moves all entries θ of a chain, given their gradient and what it remembers of earlier ones.
+
+    A joint rule that is not ``nonnegative`` skips the projection [·]₊: the factors of a deep linear network. Only these
+    can; a block rule's very step is made of F ≥ 0.
+    """
+
+    @property
+    @abstractmethod
+    def projects(self) -> bool:
+        """Whether θ is kept ≥ 0."""
 
     @abstractmethod
     def start(self, theta: Tensor) -> Memory:
@@ -50,7 +59,11 @@ class JointRule(ABC, Generic[Memory]):
 
     @abstractmethod
     def step(self, theta: Tensor, gradient: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """(θ, memory) after one step, new tensors, θ ≥ 0."""
+        """(θ, memory) after one step, new tensors, θ ≥ 0 if the rule projects."""
+
+    def projected(self, theta: Tensor) -> Tensor:
+        """[θ]₊ in place, or θ as it is."""
+        return theta.clamp_(min=0) if self.projects else theta
 
 
 Rule = BlockRule | JointRule

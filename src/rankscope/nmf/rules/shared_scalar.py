@@ -31,6 +31,12 @@ class SharedScalar(JointRule[ScalarMoment]):
     learning_rate: float | None = None
     alpha: float = 0.99
     epsilon: float = 1e-6
+    nonnegative: bool = True
+
+    @property
+    def projects(self) -> bool:
+        """If nonnegative."""
+        return self.nonnegative
 
     def start(self, theta: Tensor) -> ScalarMoment:
         """A mean of zero."""
@@ -42,4 +48,4 @@ class SharedScalar(JointRule[ScalarMoment]):
         second = self.alpha * memory.second + (1 - self.alpha) * torch.dot(gradient, gradient)
         eta = 3e-3 * theta.numel() ** 0.5 if self.learning_rate is None else self.learning_rate
         rate = eta / ((second / (1 - self.alpha**t)).sqrt() + self.epsilon)
-        return (theta - rate * gradient).clamp_(min=0), ScalarMoment(t, second)
+        return self.projected(theta - rate * gradient), ScalarMoment(t, second)
