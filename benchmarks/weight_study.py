@@ -2,14 +2,14 @@
 
 The protocol is `rankscope weights` for the brief's four models: 15 trials of 50 epochs each, then 10 seeds trained
 twice (with a validation part, and on all training rows). The plain loop trains the same members one after the other,
-each with torch.optim.Adam on its own nn.Module, in one process. It is timed on a sample (each model, some members for a
-few epochs, after one epoch of warming up) with one and with two threads of torch, and the faster of the two counts; its
-total is the sample's time a member-epoch times the protocol's member-epochs. The study is timed whole but for fewer
-epochs, and scaled to 50; what a population costs once is then counted several times. The two take turns, and the median
-of the pairs counts.
+each with torch.optim.Adam on its own nn.Module, in one process. It is timed on a sample of its steps, with one and with
+two threads of torch, and the faster of the two counts; its total is the sample's mean step times the protocol's steps,
+and validation after every epoch. The study is timed whole but for fewer epochs, and scaled to 50; what a population
+costs once, before its first step, is then counted several times. The two take turns; the median of the pairs counts.
 """
 
 import argparse
+import math
 import statistics
 import tempfile
 import time
@@ -27,28 +27,28 @@ from rankscope.weights import Member
 from rankscope.weights.members import member_model, member_order, member_split
 
 MODELS = ("dense", "low-rank", "nlmf", "kronecker")
-EPOCHS, TRIALS, SEEDS = 50, 15, 10
+EPOCHS, TRIALS, SEEDS, BATCH = 50, 15, 10, 128
 
 
-def plain(model: WeightModel, task: Task, members: int, epochs: int) -> float:
-    """Seconds a member-epoch of the plain loop, validation included, the median over members and epochs."""
+def plain(model: WeightModel, task: Task, steps: int, warm: int = 10) -> tuple[float, float]:
+    """Seconds a step of the plain loop, the mean over steps, and seconds of one validation."""
     X, y = task.train.X, task.train.y
-    seconds = []
-    for seed in range(members):
-        member = Member(0.01, seed)
-        network, split = member_model(model.build, member), member_split(member, task.train)
-        optimizer = torch.optim.Adam(network.parameters(), lr=member.learning_rate)
-        for epoch in range(epochs + 1):
+    member = Member(0.01, 0)
+    network, split = member_model(model.build, member), member_split(member, task.train)
+    optimizer = torch.optim.Adam(network.parameters(), lr=member.learning_rate)
+    order = split.train[member_order(member, 0, len(split.train))].split(BATCH)
+    begun = 0.0
+    for step in range(warm + steps):
+        if step == warm:
             begun = time.perf_counter()
-            for rows in split.train[member_order(member, epoch, len(split.train))].split(128):
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(network(X[rows]), y[rows]).backward()
-                optimizer.step()
-            with torch.no_grad():
-                (network(X[split.validation]).argmax(1) == y[split.validation]).float().mean().item()
-            if epoch:
-                seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds)
+        rows = order[step % (len(order) - 1)]
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(X[rows]), y[rows]).backward()
+        optimizer.step()
+    trained = time.perf_counter()
+    with torch.no_grad():
+        (network(X[split.validation]).argmax(1) == y[split.validation]).float().mean().item()
+    return (trained - begun) / steps, time.perf_counter() - trained
 
 
 def study(task: Task, epochs: int) -> float:
@@ -61,22 +61,21 @@ def study(task: Task, epochs: int) -> float:
         return time.perf_counter() - begun
 
 
-def main(pairs: int, members: int, plain_epochs: int, epochs: int) -> None:
+def main(pairs: int, steps: int, epochs: int) -> None:
     task, models = read_task(WeightConfig()), weight_models(MODELS)
-    each = EPOCHS * (TRIALS + SEEDS) + EPOCHS * SEEDS * 8000 / 6400  # refits see all 8,000 rows
+    searched = (TRIALS + SEEDS) * math.ceil(6400 / BATCH)  # steps an epoch, all members of one model together
+    refitted = SEEDS * math.ceil(8000 / BATCH)
     ratios = []
     for _ in range(pairs):
         loop = 0.0
         for model in models:
-            times = {}
-            for threads in (1, 2):
+            totals = {}
+            for threads, sample in ((1, steps), (2, max(steps // 5, 10))):
                 torch.set_num_threads(threads)
-                times[threads] = plain(model, task, members, plain_epochs)
-            loop += each * min(times.values())
-            print(
-                f"  plain loop, {model.name}: {1e3 * times[1]:.1f} ms a member-epoch with one thread, "
-                f"{1e3 * times[2]:.1f} with two"
-            )
+                step, validation = plain(model, task, sample)
+                totals[threads] = EPOCHS * (step * (searched + refitted) + validation * (TRIALS + SEEDS))
+                print(f"  plain loop, {model.name}, {threads} threads: {1e3 * step:.2f} ms a step")
+            loop += min(totals.values())
         ours = study(task, epochs) * EPOCHS / epochs
         ratios.append(ours / loop)
         print(f"whole protocol: plain loop {loop:.0f} s, rankscope {ours:.0f} s, ratio {ours / loop:.3f}", flush=True)
@@ -86,9 +85,8 @@ def main(pairs: int, members: int, plain_epochs: int, epochs: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--members", type=int, default=2)
-    parser.add_argument("--plain-epochs", type=int, default=4)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=200, help="of the plain loop's sample, for each model")
+    parser.add_argument("--epochs", type=int, default=20, help="of the study that is timed")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, two models side by side")
-    main(arguments.pairs, arguments.members, arguments.plain_epochs, arguments.epochs)
+    main(arguments.pairs, arguments.steps, arguments.epochs)
