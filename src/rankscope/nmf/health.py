@@ -69,7 +69,8 @@ def inspect(state: State, rule: Rule, penalties: Penalties, *, not_finite_at: in
     ]
     dead, stuck = _dead_components(chain), _locked_components(chain, locked)
     counts = tuple(int(mask.sum()) for mask in locked)
-    norms = [float(torch.linalg.matrix_norm(F.to(torch.float64))) for F in chain.factors]
+    others = (torch.linalg.matrix_norm(F.to(torch.float64)) for F in chain.factors[1:])
+    norms = [state.G.diagonal().sum().sqrt().item(), *(norm.item() for norm in others)]
     shrunk = [penalty.l1 > 0 or penalty.l2 > 0 for penalty in penalties]
     ambiguous = any(shrunk) and not all(shrunk)
 
@@ -105,8 +106,8 @@ def inspect(state: State, rule: Rule, penalties: Penalties, *, not_finite_at: in
 
 
 def _locked(F: torch.Tensor, problem) -> torch.Tensor:
-    threshold = GROWTH * problem.C.square().mean().sqrt()
-    return (F == 0) & (problem.gradient(F) < -threshold)
+    threshold = GROWTH * torch.linalg.vector_norm(problem.C) / problem.C.numel() ** 0.5
+    return torch.cat([(part == 0) & (piece.gradient(part) < -threshold) for part, piece in problem.pieces(F)])
 
 
 def _dead_components(chain: Chain) -> tuple[Component, ...]:

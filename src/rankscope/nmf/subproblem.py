@@ -6,6 +6,7 @@ with L and R the products left and right of F. This equals ½‖A − L F R‖²
 nor the residual. The gradient is P F Q − C + ∇penalty.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -78,9 +79,17 @@ class Subproblem:
         """
         if not self.nonnegative:
             return self.gradient(F).square().sum()
-        if self.hessian.P is None and len(F) > PIECE_ROWS:  # Rows do not interact: no temporary of F's size.
-            pieces = zip(F.split(PIECE_ROWS), self.C.split(PIECE_ROWS), strict=True)
-            return torch.stack([Subproblem(self.hessian, C, self.penalty).violation(part) for part, C in pieces]).sum()
+        return torch.stack([problem._violation(part) for part, problem in self.pieces(F)]).sum()
+
+    def pieces(self, F: Tensor) -> Iterator[tuple[Tensor, "Subproblem"]]:
+        """F and its problem a few rows at a time where rows do not interact, so that no temporary has F's size."""
+        if self.hessian.P is not None or len(F) <= PIECE_ROWS:
+            yield F, self
+            return
+        for part, C in zip(F.split(PIECE_ROWS), self.C.split(PIECE_ROWS), strict=True):
+            yield part, Subproblem(self.hessian, C, self.penalty)
+
+    def _violation(self, F: Tensor) -> Tensor:
         scaled = self.hessian.diagonal(F)
         if self.penalty.l2:
             scaled = scaled + self.penalty.l2 * F
