@@ -4,11 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test bench check format clean
 
 help:
 	@echo "make demo    install, run the small study, write a report"
 	@echo "make test    install, run the tests"
+	@echo "make bench   install the peers that can be had, race them, write docs/performance.md"
 	@echo "make check   formatter, linter, type checker, import rules"
 	@echo "make format  rewrite the code in the house format"
 	@echo "make clean   remove the virtual environment and caches"
@@ -18,6 +19,10 @@ demo: $(VENV)/run.stamp
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2
+
+bench: $(VENV)/run.stamp
+	-$(PIP) --group bench
+	$(BIN)/python benchmarks/everything.py
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

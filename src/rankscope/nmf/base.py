@@ -235,10 +235,8 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         )
 
     def _keep(self, X: Any, result: Fit, blocks: RowBlocks, rule: Rule, penalties: tuple[Penalty, ...]) -> None:
-        state = evaluate(blocks, result.chain)
         failed = result.n_iter + 1 if result.reason == "not_finite" else None
-        self.factors_ = [_like(X, F) for F in result.chain.factors]
-        self.components_ = self.factors_[-1]
+        self.health_: Health = inspect(evaluate(blocks, result.chain), rule, penalties, not_finite_at=failed)
         self.n_components_ = result.chain.layer_sizes[-1]
         self.n_iter_ = result.n_iter
         self.reconstruction_err_ = blocks.squared_residual(result.chain.first, result.chain.dictionary) ** 0.5
@@ -247,7 +245,8 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.coarse_ = result.coarse
         if result.coarse is not None:
             self.history_.attrs["coarse"] = asdict(result.coarse)
-        self.health_: Health = inspect(state, rule, penalties, not_finite_at=failed)
+        self.factors_ = [_like(X, F) for F in result.chain.factors]
+        self.components_ = self.factors_[-1]
         kept = [
             (classify(plateau, self._health_at(plateau, chain, blocks, rule, penalties)), chain)
             for plateau, chain in result.plateaus

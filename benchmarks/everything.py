@@ -1,0 +1,62 @@
+"""Every claim on speed and memory, measured and written down: docs/performance.md and its figure.
+
+make bench
+"""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cost_of_metrics
+import fused_iteration
+import memory_and_scaling
+import objective
+import race_digits
+import race_mnist
+import race_peers
+import structured_layers
+import transform
+from racing import Claim, machine
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def table(claims: list[Claim]) -> str:
+    rows = ["| claim | target | median | range | |", "| --- | --- | --- | --- | --- |"]
+    for claim in claims:
+        mark = "met" if claim.met else "**missed**"
+        spread = f"{min(claim.ratios):.3g}–{max(claim.ratios):.3g}"
+        rows.append(f"| {claim.name} | ≤ {claim.target:.3g} | {claim.median:.3g} | {spread} | {mark} |")
+    notes = [f"- {claim.name}: {claim.note}" for claim in claims if claim.note]
+    return "\n".join([*rows, "", "Details:", "", *notes])
+
+
+def main() -> None:
+    begun, claims = time.perf_counter(), []
+    for script in (
+        fused_iteration,
+        cost_of_metrics,
+        transform,
+        memory_and_scaling,
+        structured_layers,
+        race_digits,
+        objective,
+    ):
+        claims += script.main()
+        print(f"{script.__name__}: {time.perf_counter() - begun:.0f} s so far", flush=True)
+    claims += race_peers.main(3, 10.0, DOCS / "figures" / "race.png")
+    print(f"race_peers: {time.perf_counter() - begun:.0f} s so far", flush=True)
+    claims += race_mnist.main(3)
+    minutes = (time.perf_counter() - begun) / 60
+    head = f"`make bench`, {datetime.now(UTC):%Y-%m-%d}, {minutes:.0f} minutes on {machine()}."
+    marks = "<!-- measured -->", "<!-- end -->"
+    page = DOCS / "performance.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(marks[0])
+    after = rest.partition(marks[1])[2]
+    page.write_text(f"{before}{marks[0]}\n{head}\n\n{table(claims)}\n{marks[1]}{after}", encoding="utf-8")
+    for claim in claims:
+        print(claim.line())
+
+
+if __name__ == "__main__":
+    main()
