@@ -51,7 +51,7 @@ def run(tokens: list[str]) -> int:
     """Run one command and return its exit code. With ``--debug`` errors come with their traceback."""
     debug = "--debug" in tokens
     try:
-        app([token for token in tokens if token != "--debug"], exit_on_error=False, print_error=False)
+        code = app([token for token in tokens if token != "--debug"], exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
         return _fail("interrupted; what was done is kept in the run folder", 130, debug)
     except CycloptsError as error:
@@ -63,7 +63,7 @@ def run(tokens: list[str]) -> int:
         return _fail(_one_line(error), 2, debug)
     except Exception as error:  # noqa: BLE001
         return _fail(f"{type(error).__name__}: {_one_line(error)}", 1, debug)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 @app.command
@@ -143,6 +143,7 @@ def weights(
     trials: Whole = 15,
     epochs: Whole = 50,
     seeds: Whole = 10,
+    trial_seeds: Whole = 1,
     hidden: Whole = 100,
     depth: Whole = 1,
     activation: str = "relu",
@@ -168,6 +169,7 @@ def weights(
         trials: learning rates tried for each model.
         epochs: of each trial and each seed.
         seeds: final runs, each with a start, order and validation split of its own.
+        trial_seeds: each trial's score is the mean over so many.
         hidden: width of the hidden layers.
         depth: number of hidden layers.
         activation: relu, silu, gelu or tanh.
@@ -198,6 +200,7 @@ def weights(
         trials=trials,
         epochs=epochs,
         seeds=seeds,
+        trial_seeds=trial_seeds,
         hidden=hidden,
         depth=depth,
         activation=activation,
@@ -227,6 +230,25 @@ def demo(*, out: Out = Path("runs")) -> None:
 
     for title, folder in small.run(out, progress=sys.stderr.isatty(), say=_note):
         _print_study(title, folder)
+
+
+@app.command
+def reproduce(name: str = "all", *, out: Out = Path("runs")) -> int:
+    """Published results again: expected, measured, and whether within the band; exit 1 when any is not.
+
+    Args:
+        name: staircase, completion, two-by-two, digits, or all of them, which takes some minutes.
+    """
+    from rankscope.studies import reproduce as evidence
+    from rankscope.tables import table
+
+    within = True
+    for done in evidence.reproduce(name, out, say=_note):
+        _print(f"\n{done.title}\n{table([check.row() for check in done.checks])}\nrun: {done.folder.path}")
+        within = within and done.within
+    if not within:
+        _note("rankscope: not every figure lies within its band")
+    return 0 if within else 1
 
 
 @app.command

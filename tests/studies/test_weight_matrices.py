@@ -180,8 +180,8 @@ def test_seeds_are_none_that_the_trials_had_and_train_on_all_training_rows(tmp_p
     monkeypatch.setattr(weight_training, "train_population", spy)
     run(tiny(tmp_path, models=("low-rank-2x20",)))
     *trials, seeds, refits = seen
-    assert all(used == {3000} and rows == 160 and not splits for used, rows, splits in trials)
-    assert seeds[0] == refits[0] == {3001, 3002}
+    assert all(used == {7000} and rows == 160 and not splits for used, rows, splits in trials)
+    assert seeds[0] == refits[0] == {6001, 6002}
     assert len(refits[2][0].train) == 160
 
 

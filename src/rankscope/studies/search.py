@@ -8,10 +8,10 @@ evaluated again, whole, for a population's rounding depends on who is in it.
 Reference: Bergstra et al. 2011, "Algorithms for hyper-parameter optimization" (the tree-structured Parzen estimator).
 """
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite, log
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,8 @@ Evaluate = Callable[[list[float]], Sequence[float]]
 class RateSearch:
     """How to search: `trials` rates, log-uniform on low..high, `round_size` of them at a time.
 
-    The first round is drawn at random, the later ones by Optuna's TPE sampler.
+    The first two thirds are stratified, one draw in each of as many equal parts of ln(low)..ln(high), so that no
+    stretch as wide as an optimum stays unseen; Optuna's TPE sampler proposes the others.
 
     Raises:
         ValueError: a number is out of range.
@@ -51,7 +52,7 @@ class RateSearch:
         for name in ("trials", "round_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}; raise it")
-        if not 0 < self.low < self.high or not isfinite(self.high):
+        if not 0 < self.low < self.high or not math.isfinite(self.high):
             raise ValueError(f"rates must satisfy 0 < low < high, got {self.low:g} and {self.high:g}; 1e-4 and 1e-1 do")
 
     @property
@@ -59,11 +60,16 @@ class RateSearch:
         """What a run notes of its sampler."""
         return {
             "sampler": f"optuna {optuna.__version__} TPESampler(multivariate=True, constant_liar=True)",
-            "n_startup_trials": self.round_size,
+            "stratified_trials": self.stratified,
             "round_size": self.round_size,
             "seed": self.seed,
             "range": [self.low, self.high],
         }
+
+    @property
+    def stratified(self) -> int:
+        """How many trials are stratified."""
+        return math.ceil(2 * self.trials / 3)
 
     def run(self, storage: JournalStorage, name: str, evaluate: Evaluate) -> "RateResult":
         """Do what is left of the study of that name and return its result.
@@ -85,7 +91,7 @@ class RateSearch:
         rates = [trial.params[PARAMETER] for trial in trials]
         scores = [float(trial.value or 0.0) for trial in trials]
         best, score = max(zip(rates, scores, strict=True), key=lambda pair: (pair[1], -pair[0]))
-        place = log(best / self.low) / log(self.high / self.low)
+        place = math.log(best / self.low) / math.log(self.high / self.low)
         edge = "low" if place < EDGE else "high" if place > 1 - EDGE else ""
         return RateResult(best, score, edge, rates, scores)
 
@@ -97,16 +103,23 @@ class RateSearch:
         scores = evaluate([trial.params[PARAMETER] for trial in trials])
         for trial, score in zip(trials, scores, strict=True):
             if trial.state == TrialState.RUNNING:
-                study.tell(trial.number, float(score) if isfinite(score) else DIVERGED)
+                study.tell(trial.number, float(score) if math.isfinite(score) else DIVERGED)
 
     def _ask(self, study: optuna.Study, place: int) -> None:
+        seed = int(np.random.SeedSequence([self.seed, place]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.sampler = optuna.samplers.TPESampler(
-                n_startup_trials=self.round_size,
-                seed=int(np.random.SeedSequence([self.seed, place]).generate_state(1)[0]),
-            )
+            study.sampler = optuna.samplers.TPESampler(n_startup_trials=self.stratified, seed=seed)
+            if place < self.stratified:
+                fixed = {PARAMETER: self._stratum(place)}
+                study.sampler = optuna.samplers.PartialFixedSampler(fixed, study.sampler)
             study.ask({PARAMETER: FloatDistribution(self.low, self.high, log=True)})
+
+    def _stratum(self, place: int) -> float:
+        """The draw in one of the parts, which are visited in random order."""
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed]))
+        order, share = rng.permutation(self.stratified), rng.random(self.stratified)
+        return self.low * (self.high / self.low) ** float((order[place] + share[place]) / self.stratified)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class WeightConfig(BaseModel):
         inputs: in their order, permuted by a fixed permutation, or one after the other.
         schedule: the rate constant, or falling to 0 on half a cosine.
         low, high: the range of rates.
+        trial_seeds: each trial's score is the mean over so many.
         round_size: trials that train together.
         workers: models that train side by side, a thread each; as many as there are cores by default.
         out: the folder that run folders go into.
@@ -44,7 +45,8 @@ class WeightConfig(BaseModel):
     protocol: Literal["fair", "original"] = "fair"
     trials: int = Field(default=15, ge=1)
     epochs: int = Field(default=50, ge=1)
-    seeds: int = Field(default=10, ge=1)
+    seeds: int = Field(default=10, ge=1, le=900)
+    trial_seeds: int = Field(default=1, ge=1, le=900)
     hidden: int = Field(default=100, ge=1)
     depth: int = Field(default=1, ge=1)
     activation: Activation = "relu"
@@ -72,6 +74,7 @@ class WeightConfig(BaseModel):
             trial_epochs=min(20, self.epochs) if original else self.epochs,
             epochs=self.epochs,
             seeds=1 if original else self.seeds,
+            trial_seeds=1 if original else self.trial_seeds,
             batch_size=self.batch_size,
             schedule=self.schedule,
         )

@@ -20,7 +20,7 @@ class Progress:
             *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True), disable=not shown
         )
         finals = protocol.seeds * (1 if protocol.name == "original" else 2) * protocol.epochs
-        self._each = protocol.search.trials * protocol.trial_epochs + finals
+        self._each = protocol.search.trials * protocol.trial_seeds * protocol.trial_epochs + finals
         self._all = self._bars.add_task(f"all {len(entries)} models", total=self._each * len(entries))
         self._tasks: dict[str, TaskID] = {}
 

@@ -52,13 +52,19 @@ class Protocol:
     trial_epochs: int = 50
     epochs: int = 50
     seeds: int = 10
+    trial_seeds: int = 1
     batch_size: int = 128
     schedule: Literal["constant", "cosine"] = "constant"
 
     @property
     def members(self) -> list[int]:
-        """The seeds of the final runs; the trials have the one before them."""
-        return [1000 * self.search.seed + 1 + index for index in range(self.seeds)]
+        """The seeds of the final runs."""
+        return [2000 * self.search.seed + 1 + index for index in range(self.seeds)]
+
+    @property
+    def tuning(self) -> list[int]:
+        """The seeds of the trials, none of the final ones."""
+        return [2000 * self.search.seed + 1000 + index for index in range(self.trial_seeds)]
 
 
 @dataclass(frozen=True)
@@ -146,12 +152,13 @@ class _Trials:
         self.model, self.task, self.protocol, self.tick = model, task, protocol, tick
 
     def __call__(self, rates: list[float]) -> list[float]:
-        """The scores of a round of rates, all with the same start, order and split."""
-        seed, epochs = 1000 * self.protocol.search.seed, self.protocol.trial_epochs
+        """The scores of a round of rates: means over the tuning seeds, which all rates share."""
         original = self.protocol.name == "original"
-        members = [Member(rate, seed, 0 if original else None) for rate in rates]
-        result = self.train(members, on_test(self.task) if original else self.task.train, epochs)
-        return result.validation_accuracy[-1].tolist()
+        split = 0 if original else None
+        members = [Member(rate, seed, split) for rate in rates for seed in self.protocol.tuning]
+        data = on_test(self.task) if original else self.task.train
+        accuracy = self.train(members, data, self.protocol.trial_epochs).validation_accuracy[-1]
+        return accuracy.reshape(len(rates), -1).mean(1).tolist()
 
     def train(
         self, members: list[Member], data: Data, epochs: int, watch: Callable[[Epoch], None] | None = None
