@@ -76,13 +76,19 @@ class Kronecker(Structure):
         return W.reshape(self.out_features, self.in_features)
 
     def multiply(self, x: Tensor) -> Tensor:
-        X = x.reshape(*x.shape[:-1], self.left_shape[1], self.right_shape[1])
+        # Two matrix products, with the terms side by side in one and summed over by the other.
+        (o1, i1), (o2, i2), K = self.left_shape, self.right_shape, self.terms
         left_first, right_first = self._orders()
         if right_first <= left_first:
-            Y = torch.einsum("...bkc,kab->...ac", torch.einsum("...bd,kcd->...bkc", X, self.B), self.A)
+            Z = x.reshape(-1, i2) @ self.B.flatten(0, 1).mT  # (batch i1) × (K o2)
+            Z = Z.reshape(-1, i1, K, o2).permute(2, 1, 0, 3).reshape(K * i1, -1)
+            Y = self.A.transpose(0, 1).reshape(o1, K * i1) @ Z  # o1 × (batch o2)
         else:
-            Y = torch.einsum("...akd,kcd->...ac", torch.einsum("...bd,kab->...akd", X, self.A), self.B)
-        return Y.reshape(*x.shape[:-1], self.out_features)
+            X = x.reshape(-1, i1, i2).transpose(0, 1).reshape(i1, -1)
+            Z = self.A.flatten(0, 1) @ X  # (K o1) × (batch i2)
+            Z = Z.reshape(K, o1, -1, i2).permute(1, 2, 0, 3).reshape(-1, K * i2)
+            Y = Z @ self.B.mT.flatten(0, 1)  # (o1 batch) × o2
+        return Y.reshape(o1, -1, o2).transpose(0, 1).reshape(*x.shape[:-1], self.out_features)
 
     def matrix_flops(self) -> int:
         return 2 * self.terms * self.out_features * self.in_features

@@ -80,9 +80,12 @@ class Monarch(Structure):
         return W.reshape(self.out_features, self.in_features)
 
     def multiply(self, x: Tensor) -> Tensor:
-        X = x.reshape(*x.shape[:-1], self.m0, self.m1)
-        Z = torch.einsum("...ab,banr->...bnr", X, self.C)
-        return torch.einsum("...bnr,nrbk->...nk", Z, self.D).reshape(*x.shape[:-1], self.out_features)
+        # Features first, so that each step is one batch of products of matrices that lie as they are needed.
+        X = x.reshape(-1, self.in_features).mT.reshape(self.m0, self.m1, -1).transpose(0, 1)
+        Z = self.C.flatten(2).mT @ X  # m1 × (n0 R) × batch
+        Z = Z.reshape(self.m1, self.n0, self.rank, -1).permute(1, 2, 0, 3).flatten(1, 2)
+        Y = self.D.flatten(1, 2).mT @ Z  # n0 × n1 × batch
+        return Y.flatten(0, 1).mT.reshape(*x.shape[:-1], self.out_features)
 
     def matrix_flops(self) -> int:
         return 2 * self.rank * self.out_features * self.in_features
