@@ -47,7 +47,7 @@ def main(rounds: int = 5) -> list[Claim]:
     every = {
         "Dense": lambda n: Dense(n, n),
         "LowRank r=n/8": lambda n: LowRank(n, n, max(1, n // 8)),
-        "LowRank r=n": lambda n: LowRank(n, n, n),
+        "LowRank r=n/2": lambda n: LowRank(n, n, n // 2),
         "Kronecker": lambda n: Kronecker(n, n),
         "Kronecker K=4": lambda n: Kronecker(n, n, 4),
         "Monarch": lambda n: Monarch(n, n),
