@@ -1,5 +1,6 @@
 """Figures: data in, Axes out. Nothing is shown, and no global setting of matplotlib is changed."""
 
+from rankscope.plots._style import dress
 from rankscope.plots.comparison import comparison
 from rankscope.plots.curves import staircase, training_curves
 from rankscope.plots.factors import factor_heatmap, factor_heatmaps
@@ -20,6 +21,7 @@ __all__ = [
     "accuracy_against_parameters",
     "comparison",
     "convergence",
+    "dress",
     "factor_heatmap",
     "factor_heatmaps",
     "layer_heatmap",

@@ -1,4 +1,4 @@
-"""A run of either study: its figures drawn again from what its folder holds, and its table for a terminal."""
+"""A run of any study: its figures drawn again from what its folder holds, and its table for a terminal."""
 
 from typing import Any
 
@@ -7,10 +7,14 @@ from rankscope.runs import Run
 
 def redraw(folder: Run) -> None:
     """The figures, and for the weight study the tables too; the run may be incomplete."""
-    if _of_weights(folder):
+    if _is(folder, "weights"):
         from rankscope.studies import weight_matrices  # noqa: PLC0415  (it brings Optuna)
 
         weight_matrices.redraw(folder)
+    elif _is(folder, "reproduce"):
+        from rankscope.studies import reproduce  # noqa: PLC0415
+
+        reproduce.redraw(folder)
     else:
         from rankscope.studies import figures  # noqa: PLC0415
 
@@ -19,14 +23,18 @@ def redraw(folder: Run) -> None:
 
 def summary(folder: Run) -> list[dict[str, Any]]:
     """The rows of the comparison table of a finished run, as wide as a terminal."""
-    if _of_weights(folder):
+    if _is(folder, "weights"):
         from rankscope.studies import weight_matrices  # noqa: PLC0415
 
         return weight_matrices.summary(folder)
+    if _is(folder, "reproduce"):
+        from rankscope.studies import reproduce  # noqa: PLC0415
+
+        return reproduce.summary(folder)
     from rankscope.studies import rank_bias  # noqa: PLC0415
 
     return rank_bias.summary(folder)
 
 
-def _of_weights(folder: Run) -> bool:
-    return folder.json("config").get("study") == "weights"
+def _is(folder: Run, study: str) -> bool:
+    return folder.json("config").get("study") == study

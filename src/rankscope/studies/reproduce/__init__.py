@@ -1,0 +1,17 @@
+"""Published results again: ``rankscope reproduce NAME``, one file an experiment."""
+
+from rankscope.studies.reproduce.experiment import Check, Descent, Experiment, Findings, descend
+from rankscope.studies.reproduce.runner import EXPERIMENTS, Reproduced, redraw, reproduce, summary
+
+__all__ = [
+    "EXPERIMENTS",
+    "Check",
+    "Descent",
+    "Experiment",
+    "Findings",
+    "Reproduced",
+    "descend",
+    "redraw",
+    "reproduce",
+    "summary",
+]

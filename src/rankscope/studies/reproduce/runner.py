@@ -1,0 +1,109 @@
+"""Do experiments, write each one's run folder, and say what lies within its band."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from rankscope.report import build_report
+from rankscope.runs import Run
+from rankscope.studies.reproduce import completion, digits, staircase, two_by_two
+from rankscope.studies.reproduce.experiment import Check, Experiment, Findings
+
+STUDY = "reproduce"
+EXPERIMENTS: Mapping[str, Experiment] = {
+    "staircase": staircase.EXPERIMENT,
+    "completion": completion.EXPERIMENT,
+    "two-by-two": two_by_two.EXPERIMENT,
+    "digits": digits.EXPERIMENT,
+}
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """An experiment that was done, and its run folder."""
+
+    title: str
+    checks: list[Check]
+    folder: Run
+
+    @property
+    def within(self) -> bool:
+        """Whether every figure lies in its band."""
+        return all(check.within for check in self.checks)
+
+
+def reproduce(name: str, out: Path, *, say: Callable[[str], None] = lambda line: None) -> Iterator[Reproduced]:
+    """Do one experiment, or all of them one after the other.
+
+    Args:
+        name: of ``EXPERIMENTS``, or all.
+        out: the folder that run folders go into.
+        say: called with a line whenever a descent has ended.
+
+    Raises:
+        ValueError: there is no experiment of that name; nothing is written then.
+    """
+    if name != "all" and name not in EXPERIMENTS:
+        raise ValueError(f"the experiment must be one of {', '.join(EXPERIMENTS)} or all, got {name!r}; choose one")
+    return (_do(each, out, say) for each in (EXPERIMENTS if name == "all" else (name,)))
+
+
+def redraw(folder: Run) -> None:
+    """The figure of a run again, from what the folder holds; of a killed run there is none."""
+    experiment = EXPERIMENTS[folder.json("config")["experiment"]]
+    metrics = folder.metrics()
+    histories = {str(name): history.drop(columns="fit") for name, history in metrics.groupby("fit", sort=False)}
+    if not histories:
+        return
+    drawn = experiment.figure(histories, folder.json("fits"))
+    folder.save_figure(folder.json("config")["experiment"], drawn)
+    plt.close(drawn)
+
+
+def summary(folder: Run) -> list[dict[str, Any]]:
+    """The printed table of a finished run."""
+    frame = pd.read_csv(folder.path / "results.csv", dtype=str, keep_default_na=False)
+    return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False)]
+
+
+def _do(name: str, out: Path, say: Callable[[str], None]) -> Reproduced:
+    experiment = EXPERIMENTS[name]
+    config = {"study": STUDY, "experiment": name, "data": name, "source": experiment.source, **experiment.settings}
+    folder = Run.create(out, STUDY, config=config)
+    findings = experiment.measure(say)
+    _write(folder, findings)
+    redraw(folder)
+    outside = sum(not check.within for check in findings.checks)
+    folder.finish({"fits": len(findings.descents), "checks": len(findings.checks), "outside": outside})
+    build_report(folder)
+    return Reproduced(experiment.title, findings.checks, folder)
+
+
+def _write(folder: Run, findings: Findings) -> None:
+    for name, descent in findings.descents.items():
+        folder.append_metrics(name, descent.history)
+    folder.save_json(
+        "fits",
+        {
+            name: {
+                "n_iter": int(descent.history["step"].iloc[-1]),
+                "seconds": float(descent.history["seconds"].iloc[-1]),
+                "plateaus": [asdict(plateau) for plateau in descent.plateaus],
+                "levels": [level._asdict() for level in descent.levels],
+            }
+            for name, descent in findings.descents.items()
+        },
+    )
+    folder.save_arrays(
+        "factors",
+        {
+            f"{name}/F{i}": F
+            for name, descent in findings.descents.items()
+            for i, F in enumerate(descent.chain.factors, start=1)
+        },
+    )
+    folder.save_table("results", pd.DataFrame([check.row() for check in findings.checks]))

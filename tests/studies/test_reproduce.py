@@ -1,0 +1,109 @@
+"""Published results: one mechanism, an honest verdict, and a folder that its figure can be drawn from again."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import laws
+from rankscope import cli
+from rankscope.nmf.rules import GradientDescent
+from rankscope.runs import Run
+from rankscope.studies import kinds
+from rankscope.studies.reproduce import (
+    EXPERIMENTS,
+    Check,
+    completion,
+    descend,
+    digits,
+    staircase,
+    two_by_two,
+)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """The experiments cut short: they run and draw, but reach no band."""
+    monkeypatch.setattr(staircase, "DEPTHS", {2: (1e-4, 300), 3: (1e-2, 300)})
+    monkeypatch.setattr(completion, "MOST_STEPS", 5)
+    monkeypatch.setattr(two_by_two, "MOST_STEPS", 300)
+    monkeypatch.setattr(digits, "STEPS", 100)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_outside_its_band_an_experiment_says_so_and_exits_1(name, short, tmp_path, capsys):
+    assert cli.run(["reproduce", name, "--out", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "NO" in printed.out
+    assert "not every figure lies within its band" in printed.err
+    (path,) = tmp_path.iterdir()
+    folder = Run.open(path)
+    assert folder.is_complete
+    assert folder.status["summary"]["outside"] > 0
+    figure = path / "figures" / f"{name}.png"
+    drawn = figure.read_bytes()
+    figure.unlink()
+    kinds.redraw(folder)
+    assert figure.read_bytes() == drawn
+    assert {row["within"] for row in kinds.summary(folder)} <= {"yes", "NO"}
+    assert (path / "report.html").is_file()
+
+
+def test_within_its_bands_an_experiment_exits_0(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(two_by_two, "LOSS", 0.02)  # A twentieth of the way; the law holds to 3% there.
+    monkeypatch.setattr(Check, "near", lambda *a: Check("", "", 1.0))
+    assert cli.run(["reproduce", "two-by-two", "--out", str(tmp_path)]) == 0
+    assert "NO" not in capsys.readouterr().out
+
+
+def test_an_unknown_name_is_refused_and_nothing_is_written(tmp_path, capsys):
+    assert cli.run(["reproduce", "flying", "--out", str(tmp_path)]) == 2
+    assert "must be one of staircase, completion, two-by-two, digits or all, got 'flying'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_nan_lies_in_no_band_and_both_ends_do():
+    assert not Check("", "", math.nan).within
+    assert not Check.near("", 1, math.nan, 0.1).within
+    assert Check("", "", 2.0, 2, 3).within
+    assert Check("", "", 3.0, 2, 3).within
+    assert not Check("", "", 3.1, 2, 3).within
+    assert Check.near("", -2, -2.01, 0.01).within
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_the_eigenvalues_of_a_rotated_matrix_decouple(depth):
+    """d ← d − η d^(N−1) (d^N − λ), and half-way up at the step of the closed form."""
+    alpha, rate, value = {2: 1e-3, 3: 1.5e-2}[depth], staircase.RATE, 10.0
+    d, recursion = alpha, [alpha**depth]
+    while d**depth < 0.99 * value:
+        d -= rate * d ** (depth - 1) * (d**depth - value)
+        recursion.append(d**depth)
+    half = int(np.argmax(np.array(recursion) >= value / 2))
+    assert half == pytest.approx(staircase.half_rise(depth, value, alpha), rel=0.01)
+    Q = torch.linalg.qr(torch.randn(6, 6, generator=laws.generator(0), dtype=torch.float64)).Q
+    A = Q * torch.tensor([value, 1, 0, 0, 0, 0], dtype=torch.float64) @ Q.mT
+    start = [alpha * torch.eye(6, dtype=torch.float64)] * depth
+    history = descend(A, start, GradientDescent(rate, nonnegative=False), len(recursion) - 1).history
+    np.testing.assert_allclose(history["sigma_1"], np.array(recursion)[history["step"]], rtol=1e-9)
+
+
+def test_a_crossing_lies_between_records():
+    steps, values = pd.Series([0, 10, 20]), pd.Series([0.0, 1.0, 3.0])
+    assert staircase._crossing(steps, values, 2.0) == 15
+    assert math.isnan(staircase._crossing(steps, values, 4.0))
+
+
+def test_readings_are_those_of_their_steps_and_the_descent_ends_where_it_should():
+    A = laws.planted(0, (12, 10), (3,)).A
+    start = [0.1 * F for F in laws.random_chain(1, (12, 10), (4,)).factors]
+    readings = {"error": lambda chain: float((A - chain.product()).square().sum())}
+    norm = float(A.square().sum())
+    descent = descend(A, start, GradientDescent(1e-3), 5000, readings=readings, until=0.05, per_e_fold=10)
+    history = descent.history
+    np.testing.assert_allclose(history["error"], norm * history["relative_error"], rtol=1e-9)
+    assert history["relative_error"].iloc[-1] <= 0.05 < history["relative_error"].iloc[-2]
+    assert len(history) < 100
+    assert float((A - descent.chain.product()).square().sum()) == pytest.approx(history["error"].iloc[-1], rel=1e-12)
