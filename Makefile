@@ -4,11 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: help demo test bench check format clean
+.PHONY: help demo test evidence bench check format clean
 
 help:
 	@echo "make demo    install, run the small study, write a report"
 	@echo "make test    install, run the tests"
+	@echo "make evidence  published results again, with their bands: about five minutes"
 	@echo "make bench   install the peers that can be had, race them, write docs/performance.md"
 	@echo "make check   formatter, linter, type checker, import rules"
 	@echo "make format  rewrite the code in the house format"
@@ -19,6 +20,9 @@ demo: $(VENV)/run.stamp
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2
+
+evidence: $(VENV)/run.stamp
+	$(BIN)/rankscope reproduce all
 
 bench: $(VENV)/run.stamp
 	-$(PIP) --group bench

@@ -18,6 +18,7 @@ from rankscope.studies.reproduce import (
     completion,
     descend,
     digits,
+    reproduce,
     staircase,
     two_by_two,
 )
@@ -107,3 +108,12 @@ def test_readings_are_those_of_their_steps_and_the_descent_ends_where_it_should(
     assert history["relative_error"].iloc[-1] <= 0.05 < history["relative_error"].iloc[-2]
     assert len(history) < 100
     assert float((A - descent.chain.product()).square().sum()) == pytest.approx(history["error"].iloc[-1], rel=1e-12)
+
+
+def test_its_page_shows_the_verdict_and_speaks_of_no_rows(short, tmp_path):
+    (done,) = reproduce("digits", tmp_path)
+    page = (done.folder.path / "report.html").read_text()
+    assert "D. Digits: one early plateau" in page
+    assert "A published experiment was done again" in page
+    assert "What this run does not have" not in page
+    assert not any(text in page for text in ("Signatures: rows", "example rows"))

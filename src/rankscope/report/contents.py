@@ -54,6 +54,11 @@ class Contents:
         """Whether the run trained weights: it has no data matrix, no factors and no examples of rows."""
         return self.config.get("study") == "weights"
 
+    @property
+    def reproduces(self) -> bool:
+        """Whether the run did a published experiment: its factors may have any sign, and its rows are no examples."""
+        return self.config.get("study") == "reproduce"
+
 
 def read_contents(run: Run) -> Contents:
     """Read a run; what cannot be read becomes a line in `missing`."""
@@ -61,7 +66,8 @@ def read_contents(run: Run) -> Contents:
     config, environment, facts = (_mapping(run, name, missing) for name in ("config", "environment", "fits"))
     metrics = _metrics(run, missing)
     of_weights = config.get("study") == "weights"
-    keys = {} if of_weights else _factor_keys(run, missing)
+    without_pictures = of_weights or config.get("study") == "reproduce"
+    keys = {} if without_pictures else _factor_keys(run, missing)
     names = [*metrics["fit"].unique(), *facts, *keys]
     fits = [
         Fit(
@@ -72,7 +78,7 @@ def read_contents(run: Run) -> Contents:
         )
         for name in dict.fromkeys(names)
     ]
-    examples = {} if of_weights else _examples(run, missing)
+    examples = {} if without_pictures else _examples(run, missing)
     said = _verdicts(run, missing) if of_weights else []
     return Contents(config, environment, run.status, fits, _results(run, missing), examples, missing, said)
 

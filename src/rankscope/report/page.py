@@ -132,7 +132,9 @@ def _section(run: Run, contents: Contents, fit: Fit) -> Section:
     }
     return Section(
         fit=fit,
-        pictures=Pictures([], [], []) if contents.of_weights else fit_pictures(run, contents, fit),
+        pictures=Pictures([], [], [])
+        if contents.of_weights or contents.reproduces
+        else fit_pictures(run, contents, fit),
         facts={name: number(value) for name, value in facts.items()},
         plateaus=records(fit.plateaus),
         readings=readings(fit.curve),
@@ -161,6 +163,8 @@ def _headline(contents: Contents) -> dict[str, str]:
     if contents.of_weights:
         named = ("data", "inputs", "protocol", "trials", "epochs", "seeds", "hidden", "depth", "schedule", "seed")
         return {name: text(config[name]) for name in named if config.get(name) is not None}
+    if contents.reproduces:
+        return {name: text(config[name]) for name in ("experiment", "source") if config.get(name) is not None}
     facts = {
         "data": config.get("data"),
         "matrix": " × ".join(map(str, shape)) if isinstance(shape, list) else None,

@@ -72,7 +72,13 @@ def summary(folder: Run) -> list[dict[str, Any]]:
 
 def _do(name: str, out: Path, say: Callable[[str], None]) -> Reproduced:
     experiment = EXPERIMENTS[name]
-    config = {"study": STUDY, "experiment": name, "data": name, "source": experiment.source, **experiment.settings}
+    config = {
+        "study": STUDY,
+        "experiment": name,
+        "data": experiment.title,
+        "source": experiment.source,
+        **experiment.settings,
+    }
     folder = Run.create(out, STUDY, config=config)
     findings = experiment.measure(say)
     _write(folder, findings)

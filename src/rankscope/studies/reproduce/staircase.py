@@ -32,6 +32,9 @@ SIZE, VALUES, RATE = 10, (10.0, 5.0, 1.0), 1e-3
 DEPTHS = {2: (1e-4, 20_000), 3: (1e-2, 160_000)}
 """Depth: (α, steps)."""
 TOLERANCE = 0.01
+FIRST_SHOWN, HIGHEST_SHOWN, LEAST_SHOWN = 0.1, 3.0, 1e-5
+"""The figure leaves out steps before a tenth of the first half-rise, effective ranks above 3 (10 at αI), and relative
+errors below 1e-5 (they go on to rounding)."""
 COLOURS = ("#0072B2", "#E69F00", "#009E73")
 
 
@@ -108,12 +111,16 @@ def figure(histories: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]) -> F
         depth = int(name.split()[-1])
         plateaus = [Plateau(**plateau) for plateau in facts[name]["plateaus"]]
         levels = [RankLevel(**level) for level in facts[name]["levels"]]
-        plots.staircase(history.iloc[1:], plateaus, levels=levels, ax=top)
+        left = FIRST_SHOWN * half_rise(depth, VALUES[0], DEPTHS[depth][0])
+        shown = history[history["step"] >= min(left, history["step"].median())]
+        errors = shown["relative_error"].where(shown["relative_error"] > LEAST_SHOWN)
+        ranks = shown["effective_rank"].where(shown["effective_rank"] < HIGHEST_SHOWN)
+        plots.staircase(shown.assign(relative_error=errors, effective_rank=ranks), plateaus, levels=levels, ax=top)
+        top.set_ylim(0.9, HIGHEST_SHOWN)
         top.set_title(f"{name}, α = {DEPTHS[depth][0]:g}", fontsize=8, pad=44)
         for i, (value, colour) in enumerate(zip(VALUES, COLOURS, strict=True), start=1):
-            bottom.plot(
-                history["step"] + 1, history[f"sigma_{i}"] / value, color=colour, lw=1.1, label=f"σ{i}/{value:g}"
-            )
+            label = f"{'₀₁₂₃'[i]} / {value:g}"
+            bottom.plot(history["step"] + 1, history[f"sigma_{i}"] / value, color=colour, lw=1.1, label=f"σ{label}")
             time = half_rise(depth, value, DEPTHS[depth][0])
             bottom.axvline(time, color=colour, lw=0.8, ls=(0, (4, 2)))
             bottom.plot(time, 0.5, "o", color=colour, ms=3.5)

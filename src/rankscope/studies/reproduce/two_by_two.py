@@ -60,11 +60,10 @@ def figure(histories: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]) -> F
     left.invert_xaxis()
     plots.dress(left, x="loss (training goes to the right)", y="|W₁₁|")
     left.legend(fontsize=7, frameon=False)
-    right.plot(loss, history["effective_rank"], color="#0072B2", lw=1.1)
-    right.axhline(1, color="#8C8C8C", lw=0.7, ls=(0, (5, 3)))
-    right.set(xscale="log")
+    right.plot(loss, history["effective_rank"] - 1, color="#0072B2", lw=1.1)
+    right.set(xscale="log", yscale="log")
     right.invert_xaxis()
-    plots.dress(right, x="loss (training goes to the right)", y="effective rank")
+    plots.dress(right, x="loss (training goes to the right)", y="effective rank − 1")
     return drawn
 
 
