@@ -245,3 +245,11 @@ def test_mnist_with_holes_is_predicted_better_than_by_filling_them_with_means(mn
     filled = imputed.inverse_transform(imputed.factors_[0])
     reference = ((X - filled)[~observed] ** 2).sum() / (X[~observed] ** 2).sum()
     assert NMF(**settings).fit(X, mask=observed).heldout_error_ < 0.8 * reference
+
+
+@pytest.mark.parametrize("estimator", [NMF(3, random_state=0), DeepNMF((4, 3), random_state=0)], ids=["NMF", "DeepNMF"])
+def test_fit_transform_takes_the_mask_too(estimator):
+    X, observed = laws.planted(0, SHAPE, (3,)).A.numpy(), observed_fraction(1).numpy()
+    estimator.set_params(max_iter=2000, tol=1e-8, init="random")
+    activations = estimator.fit_transform(X, mask=observed)
+    np.testing.assert_allclose(activations, estimator.fit(X, mask=observed).transform(X, mask=observed), atol=1e-4)

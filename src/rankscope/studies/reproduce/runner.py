@@ -1,12 +1,14 @@
 """Do experiments, write each one's run folder, and say what lies within its band."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import torch
 
 from rankscope.report import build_report
 from rankscope.runs import Run
@@ -80,13 +82,25 @@ def _do(name: str, out: Path, say: Callable[[str], None]) -> Reproduced:
         **experiment.settings,
     }
     folder = Run.create(out, STUDY, config=config)
-    findings = experiment.measure(say)
+    with _one_thread():
+        findings = experiment.measure(say)
     _write(folder, findings)
     redraw(folder)
     outside = sum(not check.within for check in findings.checks)
     folder.finish({"fits": len(findings.descents), "checks": len(findings.checks), "outside": outside})
     build_report(folder)
     return Reproduced(experiment.title, findings.checks, folder)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The matrices are too small to gain by a second thread, and two that share a busy core wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _write(folder: Run, findings: Findings) -> None:
