@@ -106,7 +106,7 @@ class Chain:
 
 def broadcast_per_factor(value: float | Sequence[float], depth: int, name: str) -> tuple[float, ...]:
     """One number for every factor: a number is repeated, a sequence must have one entry each."""
-    values = (float(value),) * depth if isinstance(value, Real) else tuple(float(v) for v in value)
+    values = (float(value),) * depth if isinstance(value, float | Real) else tuple(float(v) for v in value)
     if len(values) != depth:
         raise ValueError(
             f"{name} must be one number or one for each of the {depth} factors, got {len(values)}; pass one for all"
