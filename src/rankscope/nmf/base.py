@@ -131,7 +131,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         A = check_matrix(self, X, reset=reset, allow_nan=self.missing == "mask" or mask is not None)
         return A, observed_entries(A, mask, self.missing)
 
-    def _fit(self, X: Any, factors: Sequence[Any] | None, mask: Any) -> Any:
+    def _fit(self, X: Any, factors: Sequence[Any] | None, mask: Any = None) -> Any:
         A, observed = self._read(X, mask, reset=True)
         check_settings(self.get_params(deep=False))
         sizes = self._layer_sizes(A, factors)
