@@ -253,3 +253,10 @@ def test_fit_transform_takes_the_mask_too(estimator):
     estimator.set_params(max_iter=2000, tol=1e-8, init="random")
     activations = estimator.fit_transform(X, mask=observed)
     np.testing.assert_allclose(activations, estimator.fit(X, mask=observed).transform(X, mask=observed), atol=1e-4)
+
+
+def test_new_rows_are_not_drawn_between_rows_never_observed():
+    X = laws.planted(0, SHAPE, (3,)).A.numpy().copy()
+    X[::2] = np.nan
+    made = NMF(3, missing="mask", random_state=0).fit(X).sample(200, random_state=0)
+    assert made.sum(1).min() > 0.5 * np.nansum(X[1::2], axis=1).min()

@@ -99,7 +99,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def sample(self, n: int = 1, random_state: Any = None) -> Any:
         """n new rows like those fitted (n×columns): activations drawn between fitted ones (see ``generate``), made
-        into rows.
+        into rows. Rows of which nothing was observed are not drawn between.
 
         Args:
             n: how many.
@@ -109,6 +109,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         n = check_size("n", n)
         rng = np.random.default_rng(check_random_state(random_state).randint(np.iinfo(np.int32).max))
         W, *rest = (torch.as_tensor(F).cpu() for F in self.factors_)
+        W = W if self._seen_rows is None else W[self._seen_rows.cpu()]
         dictionary = product(rest)
         gram = (dictionary.double() @ dictionary.double().mT).numpy()
         activations = sample_activations(W.numpy(), gram, n, rng)
@@ -240,6 +241,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.n_components_ = result.chain.layer_sizes[-1]
         self.n_iter_ = result.n_iter
         self.reconstruction_err_ = blocks.squared_residual(result.chain.first, result.chain.dictionary) ** 0.5
+        self._seen_rows = None if blocks.observed is None else blocks.observed.any(1)
         self.heldout_error_ = heldout_error(blocks.A, blocks.observed, result.chain)
         self.history_ = result.history
         self.coarse_ = result.coarse
