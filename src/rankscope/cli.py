@@ -154,7 +154,7 @@ def weights(
     rates: str = "1e-4,1e-1",
     samples: Whole | None = None,
     batch_size: Whole = 128,
-    round_size: Whole = 5,
+    round_size: Whole = 10,
     workers: Whole | None = None,
     seed: Whole = 0,
     resume: Path | None = None,

@@ -56,7 +56,7 @@ class WeightConfig(BaseModel):
     batch_size: int = Field(default=128, ge=1)
     low: float = Field(default=1e-4, gt=0)
     high: float = Field(default=1e-1, gt=0)
-    round_size: int = Field(default=5, ge=1)
+    round_size: int = Field(default=10, ge=1)
     workers: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     out: Path = Path("runs")
