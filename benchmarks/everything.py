@@ -42,11 +42,9 @@ def main() -> None:
         race_digits,
         objective,
     ):
-        claims += script.main()
-        print(f"{script.__name__}: {time.perf_counter() - begun:.0f} s so far", flush=True)
-    claims += race_peers.main(3, 10.0, DOCS / "figures" / "race.png")
-    print(f"race_peers: {time.perf_counter() - begun:.0f} s so far", flush=True)
-    claims += race_mnist.main(3)
+        claims += told(script.main())
+    claims += told(race_peers.main(3, 10.0, DOCS / "figures" / "race.png"))
+    claims += told(race_mnist.main(3))
     minutes = (time.perf_counter() - begun) / 60
     head = f"`make bench`, {datetime.now(UTC):%Y-%m-%d}, {minutes:.0f} minutes on {machine()}."
     marks = "<!-- measured -->", "<!-- end -->"
@@ -54,8 +52,13 @@ def main() -> None:
     before, _, rest = page.read_text(encoding="utf-8").partition(marks[0])
     after = rest.partition(marks[1])[2]
     page.write_text(f"{before}{marks[0]}\n{head}\n\n{table(claims)}\n{marks[1]}{after}", encoding="utf-8")
+
+
+def told(claims: list[Claim]) -> list[Claim]:
+    """The claims, printed as they come."""
     for claim in claims:
-        print(claim.line())
+        print(claim.line(), flush=True)
+    return claims
 
 
 if __name__ == "__main__":

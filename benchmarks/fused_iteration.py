@@ -5,6 +5,7 @@ from sklearn.decomposition import non_negative_factorization
 
 from racing import Claim, mnist, quiet, random_start, ratios, report
 from rankscope import NMF
+from rankscope.nmf import workers
 from rankscope.nmf.advance import advance, start
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain
@@ -25,8 +26,9 @@ def against_bare_products(X, rounds: int) -> list[Claim]:
 
         def ours(begin=begin, blocks=blocks, rule=rule, penalties=penalties) -> None:
             state = begin
-            for _ in range(ITERATIONS):
-                state, _ = advance(blocks, state, rule, penalties)
+            with workers.only():  # As in ``fit``.
+                for _ in range(ITERATIONS):
+                    state, _ = advance(blocks, state, rule, penalties)
 
         def bare(W=W, H=H) -> None:
             for _ in range(ITERATIONS):

@@ -65,7 +65,9 @@ def main(rounds: int = 3) -> list[Claim]:
         shares = []
         for _ in range(rounds):
             code = f"import memory_and_scaling as m; print(m.peak_above({solver!r}))"
-            answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            answer = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+            )
             shares.append(float(answer.stdout.split()[-1]))
         claims.append(Claim(f"peak memory above A / A, 60,000×784, r=50, {solver}", 0.25, shares))
     return [*claims, scaling(5)]

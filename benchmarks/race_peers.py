@@ -5,7 +5,9 @@ nmf-torch takes no start and draws its own.
 """
 
 import argparse
+import contextlib
 import importlib.util
+import io
 import time
 from pathlib import Path
 
@@ -65,10 +67,12 @@ def nmf_torch(X, W, H, budget: float) -> Curve:
     from nmf import run_nmf  # noqa: PLC0415
 
     curve, iterations = [], 10
-    while not curve or curve[-1][0] < budget:  # It has no start to go on from: each run begins anew.
+    while len(curve) < 2 or curve[-1][0] < budget:  # It has no start to go on from: each run begins anew.
         begun = time.perf_counter()
         W, H, _ = run_nmf(X, RANK, algo="halsvar", mode="batch", batch_max_iter=iterations, tol=0, random_state=0)
         curve.append((time.perf_counter() - begun, squared_error(X, np.asarray(W), np.asarray(H))))
+        if len(curve) > 1 and curve[-1][1] == curve[-2][1]:
+            break  # It stops by itself, and would again.
         iterations *= 2
     return curve
 
@@ -100,7 +104,8 @@ def race(X, seed: int, budget: float) -> tuple[dict[str, Curve], float]:
         if importlib.util.find_spec(module) is None:
             print(f"{NAMES[module]}: not installed, skipped")
             continue
-        curves[NAMES[module]] = run(X, W0, H0, budget)
+        with contextlib.redirect_stdout(io.StringIO()):
+            curves[NAMES[module]] = run(X, W0, H0, budget)
     lowest = min((min(error for _, error in curve) for curve in curves.values()), default=0.0)
     curves["scikit-learn cd"] = scikit_learn(X, W0, H0, budget / 2, "cd")
     curves["scikit-learn mu"] = scikit_learn(X, W0, H0, budget / 2, "mu")

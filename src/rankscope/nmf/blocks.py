@@ -23,7 +23,7 @@ from rankscope.spectra import truncated_svd
 
 BLOCK_BYTES = 3 * 2**19
 """About what a core keeps near of a block of A while both of its products are taken."""
-WHOLE_BYTES = 4 * 2**20
+WHOLE_BYTES = 2**20
 """An A of at most this size is one block: splitting costs more than it gains."""
 FLOATS = (torch.float32, torch.float64)
 
@@ -40,25 +40,35 @@ class RowBlocks:
         block_rows: how many rows a block has.
         observed: bool (m×n), True where A was observed; None where all of it was.
         fill: (F₁ (m×r), R (r×n)), whose product stands where A was not observed; None for 0 there.
+        workers: among how many workers a pass is spread.
     """
 
     A: Tensor
     block_rows: int
     observed: Tensor | None = None
     fill: tuple[Tensor, Tensor] | None = None
+    workers: int = 1
 
     @classmethod
-    def of(cls, A: Tensor, block_rows: int | None = None, *, observed: Tensor | None = None) -> "RowBlocks":
+    def of(
+        cls,
+        A: Tensor,
+        block_rows: int | None = None,
+        *,
+        observed: Tensor | None = None,
+        among: int | None = None,
+    ) -> "RowBlocks":
         """A in blocks of the given number of rows, or of as many as the cache holds, equally many for each worker."""
         m, n = A.shape
         if block_rows is not None and block_rows < 1:
             raise ValueError(f"block_rows must be at least 1, got {block_rows}; leave it None to choose by the cache")
+        among = among or workers.count()
         if block_rows is None:
             size = m * n * torch.empty(0, dtype=float_dtype(A)).element_size()
-            rounds = -(-size // (BLOCK_BYTES * workers.count()))
+            rounds = -(-size // (BLOCK_BYTES * among))
             one_block = size <= WHOLE_BYTES or A.device.type != "cpu"
-            block_rows = m if one_block else -(-m // (rounds * workers.count()))
-        return cls(A, min(m, block_rows), observed)
+            block_rows = m if one_block else -(-m // (rounds * among))
+        return cls(A, min(m, block_rows), observed, workers=among)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -104,13 +114,13 @@ class RowBlocks:
     def subset(self, rows: Tensor) -> "RowBlocks":
         """Some rows of A, by number, as a matrix of their own. Complete matrices only."""
         assert self.observed is None
-        return RowBlocks.of(self.rows(rows))
+        return RowBlocks.of(self.rows(rows), among=self.workers)
 
     def total(self, visit: Visit) -> tuple[Tensor, ...]:
         """Σ_b visit(rows, A_b), one pass over A. The order of the sum depends on nothing but the number of workers."""
         if len(self.slices) == 1:
             return visit(self.slices[0], self.rows(self.slices[0]))
-        parts = min(workers.count(), len(self.slices)) if self.A.device.type == "cpu" else 1
+        parts = min(self.workers, len(self.slices)) if self.A.device.type == "cpu" else 1
         return _sum(workers.spread(lambda k: self._part(visit, self.slices[k::parts]), range(parts)))
 
     def _part(self, visit: Visit, slices: tuple[slice, ...]) -> tuple[Tensor, ...]:

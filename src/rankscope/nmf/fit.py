@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from rankscope.nmf import workers
 from rankscope.nmf.advance import Penalties, State, advance, settle, start
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain
@@ -101,6 +102,7 @@ Callback = Callable[[int, Progress], object]
 """``callback(step, state)`` after every iteration; a true answer stops the fit."""
 
 
+@workers.only()
 def fit(
     blocks: RowBlocks,
     chain: Chain,

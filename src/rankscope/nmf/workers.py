@@ -5,8 +5,9 @@ with nothing to wait for but the end of the pass.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Barrier
 from typing import TypeVar
 
@@ -22,6 +23,17 @@ os.register_at_fork(after_in_child=_pools.clear)  # A fork keeps no threads.
 def count() -> int:
     """How many workers there are: as many as torch's threads (``torch.set_num_threads``)."""
     return torch.get_num_threads()
+
+
+@contextmanager
+def only() -> Iterator[None]:
+    """The calling thread's kernels on one core: torch's helpers would go on spinning for work, on the workers'."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def spread(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
