@@ -26,7 +26,7 @@ def against_bare_products(X, rounds: int) -> list[Claim]:
 
         def ours(begin=begin, blocks=blocks, rule=rule, penalties=penalties) -> None:
             state = begin
-            with workers.only():  # As in ``fit``.
+            with workers.one_thread():  # As in ``fit``.
                 for _ in range(ITERATIONS):
                     state, _ = advance(blocks, state, rule, penalties)
 

@@ -102,7 +102,7 @@ Callback = Callable[[int, Progress], object]
 """``callback(step, state)`` after every iteration; a true answer stops the fit."""
 
 
-@workers.only()
+@workers.one_thread()
 def fit(
     blocks: RowBlocks,
     chain: Chain,

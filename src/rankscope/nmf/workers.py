@@ -26,7 +26,7 @@ def count() -> int:
 
 
 @contextmanager
-def only() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """The calling thread's kernels on one core: torch's helpers would go on spinning for work, on the workers'."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

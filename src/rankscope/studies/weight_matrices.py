@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 
+from rankscope.nmf.workers import one_thread
 from rankscope.report import build_report
 from rankscope.runs import Run
 from rankscope.studies.search import open_storage
@@ -123,7 +124,8 @@ def _train(
     protocol, tasks = config.settings(), {"plain": task, "permuted": task.permuted(permutation(config, task))}
     stop = threading.Event()
     workers = min(config.workers or torch.get_num_threads(), max(len(entries), 1))
-    with _one_thread_each(), Progress(entries, protocol, shown=progress) as bars:
+    # Models side by side use the cores better than one model's small products do, and do not wait for one another.
+    with one_thread(), Progress(entries, protocol, shown=progress) as bars:
 
         def tick(name: str, epochs: int) -> None:
             if stop.is_set():
@@ -178,14 +180,3 @@ def _alone(folder: Run) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Models side by side use the cores better than one model's small products do, and do not wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

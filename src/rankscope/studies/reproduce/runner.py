@@ -1,15 +1,14 @@
 """Do experiments, write each one's run folder, and say what lies within its band."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import torch
 
+from rankscope.nmf.workers import one_thread
 from rankscope.report import build_report
 from rankscope.runs import Run
 from rankscope.studies.reproduce import completion, digits, staircase, two_by_two
@@ -82,7 +81,7 @@ def _do(name: str, out: Path, say: Callable[[str], None]) -> Reproduced:
         **experiment.settings,
     }
     folder = Run.create(out, STUDY, config=config)
-    with _one_thread():
+    with one_thread():  # The matrices are too small to gain by a second one.
         findings = experiment.measure(say)
     _write(folder, findings)
     redraw(folder)
@@ -90,17 +89,6 @@ def _do(name: str, out: Path, say: Callable[[str], None]) -> Reproduced:
     folder.finish({"fits": len(findings.descents), "checks": len(findings.checks), "outside": outside})
     build_report(folder)
     return Reproduced(experiment.title, findings.checks, folder)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The matrices are too small to gain by a second thread, and two that share a busy core wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _write(folder: Run, findings: Findings) -> None:
