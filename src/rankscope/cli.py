@@ -233,17 +233,20 @@ def demo(*, out: Out = Path("runs")) -> None:
 
 
 @app.command
-def reproduce(name: str = "all", *, out: Out = Path("runs")) -> int:
+def reproduce(
+    name: str = "all", *, full: Annotated[bool, Parameter(negative="")] = False, out: Out = Path("runs")
+) -> int:
     """Published results again: expected, measured, and whether within the band; exit 1 when any is not.
 
     Args:
-        name: staircase, completion, two-by-two, digits, or all of them, which takes some minutes.
+        name: staircase, completion, two-by-two, digits, or all of these, which takes some minutes.
+        full: the larger version, where there is one.
     """
     from rankscope.studies import reproduce as evidence
     from rankscope.tables import table
 
     within = True
-    for done in evidence.reproduce(name, out, say=_note):
+    for done in evidence.reproduce(name, out, full=full, say=_note):
         _print(f"\n{done.title}\n{table([check.row() for check in done.checks])}\nrun: {done.folder.path}")
         within = within and done.within
     if not within:

@@ -1,7 +1,9 @@
 """Published results: one mechanism, an honest verdict, and a folder that its figure can be drawn from again."""
 
 import math
+from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,10 +17,12 @@ from rankscope.studies import kinds
 from rankscope.studies.reproduce import (
     EXPERIMENTS,
     Check,
+    Larger,
     completion,
     descend,
     digits,
     reproduce,
+    runner,
     staircase,
     two_by_two,
 )
@@ -33,7 +37,7 @@ def short(monkeypatch):
     monkeypatch.setattr(digits, "STEPS", 100)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", [name for name, experiment in EXPERIMENTS.items() if experiment.in_all])
 def test_outside_its_band_an_experiment_says_so_and_exits_1(name, short, tmp_path, capsys):
     assert cli.run(["reproduce", name, "--out", str(tmp_path)]) == 1
     printed = capsys.readouterr()
@@ -61,8 +65,43 @@ def test_within_its_bands_an_experiment_exits_0(monkeypatch, tmp_path, capsys):
 
 def test_an_unknown_name_is_refused_and_nothing_is_written(tmp_path, capsys):
     assert cli.run(["reproduce", "flying", "--out", str(tmp_path)]) == 2
-    assert "must be one of staircase, completion, two-by-two, digits or all, got 'flying'" in capsys.readouterr().err
+    assert "must be one of staircase, completion, two-by-two, digits" in (said := capsys.readouterr().err)
+    assert "or all, got 'flying'" in said
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["digits", "all"])
+def test_a_larger_version_that_there_is_not_is_refused(name, tmp_path, capsys):
+    assert cli.run(["reproduce", name, "--full", "--out", str(tmp_path)]) == 2
+    assert "rankscope: --full is for " in (said := capsys.readouterr().err)
+    assert f"got '{name}'; leave it out" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_experiment_may_be_outside_of_all_and_leave_tables_and_further_figures(monkeypatch, short, tmp_path):
+    def small(say):
+        found = digits.measure(say)
+        table, halves = pd.DataFrame({"seed": [0, 1]}), {"halves": torch.full((2, 2), 0.5)}
+        return replace(found, checks=[], tables={"seeds": table}, arrays=halves)
+
+    def draw(folder):
+        drawn, ax = plt.subplots()
+        ax.imshow(folder.arrays("arrays")["halves"])
+        return drawn
+
+    further = replace(
+        digits.EXPERIMENT,
+        measure=lambda say: pytest.fail("the larger version was asked for"),
+        figures={"halves": draw},
+        full=Larger({"rows": 7}, small),
+        in_all=False,
+    )
+    monkeypatch.setattr(runner, "EXPERIMENTS", {"two-by-two": two_by_two.EXPERIMENT, "further": further})
+    assert [done.title for done in reproduce("all", tmp_path)] == [two_by_two.EXPERIMENT.title]
+    (done,) = reproduce("further", tmp_path, full=True)
+    assert (done.within, done.folder.json("config")["rows"]) == (True, 7)
+    assert (done.folder.path / "seeds.csv").read_text() == "seed\n0\n1\n"
+    assert {path.name for path in (done.folder.path / "figures").glob("*.png")} == {"further.png", "halves.png"}
 
 
 def test_nan_lies_in_no_band_and_both_ends_do():

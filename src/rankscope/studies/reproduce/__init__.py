@@ -1,6 +1,6 @@
 """Published results again: ``rankscope reproduce NAME``, one file an experiment."""
 
-from rankscope.studies.reproduce.experiment import Check, Descent, Experiment, Findings, descend
+from rankscope.studies.reproduce.experiment import Check, Descent, Experiment, Findings, Larger, descend
 from rankscope.studies.reproduce.runner import EXPERIMENTS, Reproduced, redraw, reproduce, summary
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Descent",
     "Experiment",
     "Findings",
+    "Larger",
     "Reproduced",
     "descend",
     "redraw",

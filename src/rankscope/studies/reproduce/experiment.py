@@ -5,7 +5,7 @@ Every descent is the chain, the rule, the loop, the history and the plateau dete
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -17,6 +17,7 @@ from rankscope.nmf.fit import Progress, Stopping, fit
 from rankscope.nmf.levels import detect
 from rankscope.nmf.penalty import NO_PENALTY
 from rankscope.nmf.rules import Rule
+from rankscope.runs import Run
 from rankscope.trace import History, Measure, Plateau, RankLevel, log_spaced, match_level
 
 Reading = Callable[[Chain], float]
@@ -77,8 +78,21 @@ class Findings:
 
     checks: list[Check]
     descents: Mapping[str, Descent]
-    notes: Mapping[str, Any] = field(default_factory=dict)
-    """What its figure needs beside the histories."""
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """Written as NAME.csv and NAME.md."""
+    arrays: Mapping[str, Tensor] = field(default_factory=dict)
+    """What further figures need beside the histories, written to arrays.safetensors."""
+
+
+Measurement = Callable[[Callable[[str], None]], Findings]
+"""Does an experiment; is given a function that takes a line whenever a descent has ended."""
+
+
+class Larger(NamedTuple):
+    """The larger version of an experiment, for ``--full``: the same, with other settings."""
+
+    settings: Mapping[str, Any]
+    measure: Measurement
 
 
 @dataclass(frozen=True)
@@ -89,15 +103,21 @@ class Experiment:
         title: one line.
         source: where it was published.
         settings: for config.json.
-        measure: does it; is given a function that takes a line whenever a descent has ended.
+        measure: does it.
         figure: draws it from (histories by descent, fits.json).
+        figures: further ones by name, each drawn from the run folder.
+        full: the larger version, if there is one.
+        in_all: whether ``reproduce all`` does it too.
     """
 
     title: str
     source: str
     settings: Mapping[str, Any]
-    measure: Callable[[Callable[[str], None]], Findings]
+    measure: Measurement
     figure: Callable[[Mapping[str, pd.DataFrame], Mapping[str, Any]], Figure]
+    figures: Mapping[str, Callable[[Run], Figure]] = field(default_factory=dict)
+    full: Larger | None = None
+    in_all: bool = True
 
 
 def descend(

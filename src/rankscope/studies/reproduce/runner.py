@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from rankscope.nmf.workers import one_thread
 from rankscope.report import build_report
@@ -37,32 +38,39 @@ class Reproduced:
         return all(check.within for check in self.checks)
 
 
-def reproduce(name: str, out: Path, *, say: Callable[[str], None] = lambda line: None) -> Iterator[Reproduced]:
-    """Do one experiment, or all of them one after the other.
+def reproduce(
+    name: str, out: Path, *, full: bool = False, say: Callable[[str], None] = lambda line: None
+) -> Iterator[Reproduced]:
+    """Do one experiment, or one after the other all that belong to ``all``.
 
     Args:
         name: of ``EXPERIMENTS``, or all.
         out: the folder that run folders go into.
+        full: the experiment's larger version.
         say: called with a line whenever a descent has ended.
 
     Raises:
-        ValueError: there is no experiment of that name; nothing is written then.
+        ValueError: there is no experiment of that name, or no larger version of it; nothing is written then.
     """
     if name != "all" and name not in EXPERIMENTS:
         raise ValueError(f"the experiment must be one of {', '.join(EXPERIMENTS)} or all, got {name!r}; choose one")
-    return (_do(each, out, say) for each in (EXPERIMENTS if name == "all" else (name,)))
+    larger = [each for each, experiment in EXPERIMENTS.items() if experiment.full is not None]
+    if full and name not in larger:
+        raise ValueError(f"--full is for {', '.join(larger) or 'no experiment'}, got {name!r}; leave it out")
+    chosen = [each for each, experiment in EXPERIMENTS.items() if experiment.in_all] if name == "all" else [name]
+    return (_do(each, out, full, say) for each in chosen)
 
 
 def redraw(folder: Run) -> None:
-    """The figure of a run again, from what the folder holds; of a killed run there is none."""
+    """The figures of a run again, from what the folder holds; of a killed run there are none."""
     experiment = EXPERIMENTS[folder.json("config")["experiment"]]
     metrics = folder.metrics()
     histories = {str(name): history.drop(columns="fit") for name, history in metrics.groupby("fit", sort=False)}
     if not histories:
         return
-    drawn = experiment.figure(histories, folder.json("fits"))
-    folder.save_figure(folder.json("config")["experiment"], drawn)
-    plt.close(drawn)
+    _save(folder, folder.json("config")["experiment"], experiment.figure(histories, folder.json("fits")))
+    for name, draw in experiment.figures.items():
+        _save(folder, name, draw(folder))
 
 
 def summary(folder: Run) -> list[dict[str, Any]]:
@@ -71,18 +79,21 @@ def summary(folder: Run) -> list[dict[str, Any]]:
     return [dict(zip(frame.columns, row, strict=True)) for row in frame.itertuples(index=False)]
 
 
-def _do(name: str, out: Path, say: Callable[[str], None]) -> Reproduced:
+def _do(name: str, out: Path, full: bool, say: Callable[[str], None]) -> Reproduced:
     experiment = EXPERIMENTS[name]
+    larger = experiment.full if full else None
+    settings, measure = (experiment.settings, experiment.measure) if larger is None else larger
     config = {
         "study": STUDY,
         "experiment": name,
         "data": experiment.title,
         "source": experiment.source,
-        **experiment.settings,
+        "full": full,
+        **settings,
     }
     folder = Run.create(out, STUDY, config=config)
     with one_thread():  # The matrices are too small to gain by a second one.
-        findings = experiment.measure(say)
+        findings = measure(say)
     _write(folder, findings)
     redraw(folder)
     outside = sum(not check.within for check in findings.checks)
@@ -114,4 +125,13 @@ def _write(folder: Run, findings: Findings) -> None:
             for i, F in enumerate(descent.chain.factors, start=1)
         },
     )
+    if findings.arrays:
+        folder.save_arrays("arrays", findings.arrays)
+    for name, table in findings.tables.items():
+        folder.save_table(name, table)
     folder.save_table("results", pd.DataFrame([check.row() for check in findings.checks]))
+
+
+def _save(folder: Run, name: str, drawn: Figure) -> None:
+    folder.save_figure(name, drawn)
+    plt.close(drawn)
