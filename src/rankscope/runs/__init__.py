@@ -7,5 +7,6 @@ runs/20261122_143025-nmf/   config.json  environment.json  metrics.csv  *.json  
 from rankscope.runs.folder import Run
 from rankscope.runs.listing import RunSummary, list_runs
 from rankscope.runs.machine import environment
+from rankscope.runs.snapshots import Pictures, Snapshots, read_snapshots
 
-__all__ = ["Run", "RunSummary", "environment", "list_runs"]
+__all__ = ["Pictures", "Run", "RunSummary", "Snapshots", "environment", "list_runs", "read_snapshots"]

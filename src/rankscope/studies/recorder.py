@@ -15,6 +15,7 @@ from rankscope.nmf import generation_score
 from rankscope.nmf.base import ChainEstimator
 from rankscope.nmf.fit import Progress
 from rankscope.runs import Run
+from rankscope.studies.camera import Camera
 from rankscope.trace import RankLevel
 
 WRITE_EVERY = 2.0
@@ -26,13 +27,14 @@ SAMPLES = 16
 
 
 class Recorder:
-    """Fits models to X, and keeps metrics.csv, factors, examples and fits.json of a run folder up to date with them."""
+    """Fits models to X, and keeps the metrics, factors, snapshots, examples and facts of a run folder up to date."""
 
     def __init__(self, folder: Run, X: NDArray[np.floating], levels: Sequence[RankLevel]) -> None:
         self.folder = folder
         self.X = X
         self._levels = [level._asdict() for level in levels]
         self._factors: dict[str, Any] = {}
+        self._snapshots: dict[str, Any] = {}
         self._fits: dict[str, dict[str, Any]] = {}
         self._written: dict[str, int] = {}
         rows, real = _spread(len(X), EXAMPLES), _spread(len(X), SAMPLES)
@@ -43,11 +45,15 @@ class Recorder:
         """Fit the model, writing as it goes; interrupted, what was done is written too."""
         self._note(name, {"levels": self._levels})
         last = time.monotonic()
+        camera = Camera(self._examples["rows"], max_iter=model.max_iter)
 
         def write(step: int, state: Progress) -> None:
             nonlocal last
+            if camera.due(step):
+                camera.take(step, state.factors)
             if time.monotonic() - last > WRITE_EVERY:
                 self._save(name, state.history, state.factors, [])
+                self._save_snapshots(name, camera)
                 last = time.monotonic()
 
         try:
@@ -58,6 +64,9 @@ class Recorder:
         finally:
             if getattr(model, "factors_", None) is not None:
                 self._save(name, model.history_, model.factors_, model.plateau_factors_)
+                if not (model.stop == "plateau" and model.plateau_factors_):  # Those kept are of a step before the end.
+                    camera.take(model.n_iter_, model.factors_)
+                self._save_snapshots(name, camera)
                 self._note(name, describe(model, self.X))
         self._generate(name, model, seed)
 
@@ -98,6 +107,12 @@ class Recorder:
         chains = {name: factors} | {f"{name}/plateau{k}": chain for k, chain in enumerate(plateaus, start=1)}
         self._factors |= {f"{key}/F{i}": F for key, chain in chains.items() for i, F in enumerate(chain, start=1)}
         self.folder.save_arrays("factors", self._factors)
+
+    def _save_snapshots(self, name: str, camera: Camera) -> None:
+        snapshots = camera.snapshots()
+        if snapshots is not None and len(snapshots.steps) > len(self._snapshots.get(f"{name}/steps", ())):
+            self._snapshots |= snapshots.arrays(name)
+            self.folder.save_arrays("snapshots", self._snapshots)
 
     def _note(self, name: str, findings: Mapping[str, Any]) -> None:
         self._fits[name] = {**self._fits.get(name, {}), **findings}
