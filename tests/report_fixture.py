@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 
 from rankscope.runs import Run
+from rankscope.studies.camera import Camera
 
 SEVERAL = ("hals nndsvda", "mu random")
 
@@ -54,17 +55,19 @@ def make_run(out: Path, *, fits: tuple[str, ...] = SEVERAL, finish: bool = True,
     """Fit 200 digits with six components, watching the spectrum, and write what a study writes."""
     A = load_digits().data[:200] / 16
     run = Run.create(out, "nmf", config=_config(A, **config))
-    factors, facts = {}, {}
+    factors, facts, snapshots = {}, {}, {}
+    rows = np.array([0, 3, 17, 50, 99, 199])
     for seed, name in enumerate(fits):
         with threadpool_limits(1):  # threads only wait for each other on matrices this small
-            curve, stages = multiply(A, 6, seed=seed)
+            curve, stages, camera = multiply(A, 6, seed=seed, rows=rows)
         run.append_metrics(name, curve)
         for stage, (W, H) in stages.items():
             factors |= {f"{name}/{stage}F1": W, f"{name}/{stage}F2": H}
         facts[name] = _facts(A, curve)
-    rows = np.array([0, 3, 17, 50, 99, 199])
+        snapshots |= camera.snapshots().arrays(name)
     samples = np.clip(A[::20] + 0.1, 0, 1)
     run.save_arrays("factors", factors)
+    run.save_arrays("snapshots", snapshots)
     run.save_arrays("examples", {"X": A[rows], "rows": rows, "samples": samples})
     run.save_json("fits", facts)
     run.save_table("results", pd.DataFrame([{"fit": name, **_row(fact)} for name, fact in facts.items()]))
@@ -76,8 +79,11 @@ def make_run(out: Path, *, fits: tuple[str, ...] = SEVERAL, finish: bool = True,
     return run
 
 
-def multiply(A: np.ndarray, r: int, *, seed: int, steps: int = 400) -> tuple[pd.DataFrame, dict[str, Any]]:
+def multiply(
+    A: np.ndarray, r: int, *, seed: int, rows: np.ndarray, steps: int = 400
+) -> tuple[pd.DataFrame, dict[str, Any], Camera]:
     """Lee & Seung's updates from a small, nearly uniform start, with the factors at step 3 kept as a plateau."""
+    camera = Camera(rows, max_iter=steps)
     rng = np.random.default_rng(seed)
     W, H = (1e-1 + 1e-4 * rng.random(shape) for shape in ((A.shape[0], r), (r, A.shape[1])))
     log, stages = [], {}
@@ -102,7 +108,9 @@ def multiply(A: np.ndarray, r: int, *, seed: int, steps: int = 400) -> tuple[pd.
         )
         if step == 3:
             stages["plateau1/"] = (W, H)
-    return pd.DataFrame(log), stages | {"": (W, H)}
+        if camera.due(step) or step == steps:
+            camera.take(step, (W, H))
+    return pd.DataFrame(log), stages | {"": (W, H)}, camera
 
 
 def _config(A: np.ndarray, **config: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """In a real browser, from disk: no request leaves the page, no script fails, hovering and tabs say what was logged."""
 
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from rankscope.report import build_report
-from rankscope.runs import Run
+from rankscope.runs import Run, read_snapshots
 from report_fixture import SEVERAL, make_run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
@@ -183,5 +184,100 @@ def test_a_page_of_almost_nothing_runs_too(socket_enabled: None, browser: Any, t
     visit.page.goto(build_report(run).as_uri())
     visit.page.wait_for_selector("#staircase-0 .main-svg")
     visit.page.locator("[role=tab]").nth(1).click()
+    visit.page.close()
+    assert visit.trouble == []
+
+
+PICTURE = """(selector) => {
+  const canvas = document.querySelector(selector), { width, height } = canvas;
+  const copy = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  copy.drawImage(canvas, 0, 0);
+  return [...copy.getImageData(0, 0, width, height).data].filter((_, i) => i % 4 === 0);
+}"""
+MARKER = "() => document.getElementById('staircase-0').layout.shapes.find((shape) => shape.name === 'moment').x0"
+LINE = (
+    "() => document.querySelector('#staircase-0 .shapelayer [style*=\"stroke-width: 2px\"]').getBoundingClientRect().x"
+)
+
+
+def stops(run: Run) -> list[int]:
+    return read_snapshots(run, SEVERAL[0]).steps.tolist()
+
+
+def at(visit: Visit, run: Run, stop: int) -> bool:
+    """Whether pictures, marker and words are all those of a stop."""
+    taken, step = read_snapshots(run, SEVERAL[0]), stops(run)[stop]
+    words = visit.page.locator("#fit-0 output").text_content()
+    picture = visit.page.evaluate(PICTURE, "#fit-0 canvas")
+    same = picture == taken.signatures[2].pixels[stop, 0].tolist()
+    return same and words.startswith(f"step {step:,d} ·") and visit.page.evaluate(MARKER) == step
+
+
+def test_slider_pictures_marker_and_words_move_together(visit: Visit, run: Run) -> None:
+    slider, last = visit.page.locator("#moment-0"), len(stops(run)) - 1
+    assert not visit.page.locator("#fit-0 .still").is_visible()
+    assert at(visit, run, last)
+    before = visit.page.evaluate(LINE)
+    slider.fill("12")
+    assert at(visit, run, 12)
+    assert visit.page.evaluate(LINE) < before - 10
+    slider.press("ArrowRight")
+    assert at(visit, run, 13)
+    slider.press("Home")
+    assert at(visit, run, 0)
+    assert f"step {stops(run)[0]} " in slider.get_attribute("aria-valuetext")
+    assert visit.page.locator("#moment-1").input_value() == str(len(read_snapshots(run, SEVERAL[1]).steps) - 1)
+    visit.page.emulate_media(color_scheme="dark")
+    visit.page.wait_for_timeout(100)
+    assert at(visit, run, 0)  # drawn anew, it stays where it was
+
+
+def test_a_click_into_the_staircase_goes_to_the_nearest_stop(visit: Visit, run: Run) -> None:
+    said = visit.hover("staircase-0", 0.6)
+    clicked = int(re.search(r"step ([\d,]+)", said)[1].replace(",", ""))
+    visit.page.mouse.down()
+    visit.page.mouse.up()
+    nearest = min(stops(run), key=lambda step: abs(math.log((step + 1) / (clicked + 1))))
+    playwright.expect(visit.page.locator("#fit-0 output")).to_contain_text(f"step {nearest:,d} ")
+    assert at(visit, run, stops(run).index(nearest))
+
+
+def test_play_begins_anew_runs_and_pauses(visit: Visit, run: Run) -> None:
+    button, slider = visit.page.locator("#fit-0 .play"), visit.page.locator("#moment-0")
+    button.click()
+    playwright.expect(button).to_have_text("Pause")
+    playwright.expect(slider).to_have_js_property("value", "3")
+    button.click()
+    playwright.expect(button).to_have_text("Play")
+    assert at(visit, run, int(slider.input_value()))
+
+
+@pytest.mark.parametrize("visit", [{"reduced_motion": "reduce"}], indirect=True)
+def test_who_wants_no_motion_has_the_slider_alone(visit: Visit, run: Run) -> None:
+    assert not visit.page.locator("#fit-0 .play").is_visible()
+    visit.page.locator("#moment-0").fill("2")
+    assert at(visit, run, 2)
+
+
+def test_without_scripts_the_moments_stand_still_on_the_page(socket_enabled: None, browser: Any, run: Run) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((run.path / "report.html").as_uri())
+    still = page.locator("#fit-0 .still")
+    assert still.is_visible()
+    assert still.locator("img").count() >= 3 * 6
+    assert not page.locator("#moment-0").is_visible()
+    context.close()
+
+
+def test_rows_that_are_no_images_move_as_curves(socket_enabled: None, browser: Any, tmp_path: Path) -> None:
+    visit = Visit(browser.new_page())
+    watch(visit)
+    visit.page.goto(build_report(make_run(tmp_path, image_shape=None)).as_uri())
+    curve = visit.page.locator("#fit-0 .screen polyline").first
+    before = curve.get_attribute("points")
+    assert before.count(",") == 64
+    visit.page.locator("#moment-0").fill("0")
+    assert curve.get_attribute("points") != before
     visit.page.close()
     assert visit.trouble == []

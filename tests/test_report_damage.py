@@ -40,7 +40,7 @@ def test_nothing_from_the_run_becomes_markup(whole: Run, tmp_path: Path) -> None
     path.write_text(path.read_text().replace("b,", f"{evil},"))
     run.save_table("results", pd.DataFrame({"fit": [evil], evil: [1.0]}))
     page = Page(build_report(run))
-    assert len(page.all("script")) == 3
+    assert len(page.all("script")) == 4
     assert not any("onerror" in attributes or attributes.get("src") == "x" for attributes in page.all("img"))
     assert evil in page.text
     # plotly reads a little HTML in the texts it draws.
@@ -96,6 +96,20 @@ def other_rows(run: Run) -> None:
     run.save_arrays("examples", {**run.arrays("examples"), "rows": np.arange(6) + 999})
 
 
+def other_snapshots(run: Run) -> None:
+    arrays = run.arrays("snapshots")
+    run.save_arrays("snapshots", {**arrays, f"{SEVERAL[0]}/steps": np.arange(3)})
+
+
+def snapshots_of_other_rows(run: Run) -> None:
+    run.save_arrays("examples", {"X": np.ones((2, 5)), "rows": np.arange(2)})
+
+
+def snapshots_of_one_fit(run: Run) -> None:
+    arrays = run.arrays("snapshots")
+    run.save_arrays("snapshots", {name: array for name, array in arrays.items() if name.startswith(SEVERAL[0])})
+
+
 def without_clock(run: Run) -> None:
     run.metrics().drop(columns="seconds").to_csv(run.path / "metrics.csv", index=False)
 
@@ -104,7 +118,15 @@ def without_plateaus(run: Run) -> None:
     run.save_json("fits", {fit: {**facts, "plateaus": [], "levels": []} for fit, facts in run.json("fits").items()})
 
 
-ALL = ("metrics.csv", "fits.json", "results.csv", "factors.safetensors", "examples.safetensors", "environment.json")
+ALL = (
+    "metrics.csv",
+    "fits.json",
+    "results.csv",
+    "factors.safetensors",
+    "examples.safetensors",
+    "environment.json",
+    "snapshots.safetensors",
+)
 LEFT_BY_A_KILL = {
     "nothing but the configuration": (remove(*ALL), "No fit has left anything to show."),
     "no metrics": (remove("metrics.csv"), "No step of this fit was logged."),
@@ -126,6 +148,11 @@ LEFT_BY_A_KILL = {
     "factors that do not multiply": (other_shapes, "The saved factors do not multiply: 3×2 · 3×2."),
     "no examples": (remove("examples.safetensors"), "There are no example rows"),
     "examples of another matrix": (other_rows, "do not belong to this fit of a 200×64 matrix"),
+    "no snapshots": (remove("snapshots.safetensors"), "nothing to play: snapshots.safetensors is missing."),
+    "torn snapshots": (tear("snapshots.safetensors"), "nothing to play: snapshots.safetensors must be a whole"),
+    "snapshots that do not fit": (other_snapshots, f"The snapshots of {SEVERAL[0]} do not belong together: 3 steps"),
+    "snapshots of one fit": (snapshots_of_one_fit, "no snapshot of this fit was kept"),
+    "snapshots without their rows": (snapshots_of_other_rows, "Logged step"),
     "no results": (remove("results.csv"), "There is no table of results"),
     "empty results": (edit("results.csv", lambda _: ""), "results.csv cannot be read"),
     "NaN": (not_a_number, "the fit has diverged"),

@@ -28,7 +28,7 @@ def staircase(fit: Fit, *, fits: int = 1) -> dict[str, Any]:
     curve = thin(fit.curve, max(_FEWEST, min(_FIT, _PAGE // max(fits, 1))))
     x = _positions(curve["step"])
     error = curve["relative_error"]
-    spans, tick = _spans(fit.plateaus), _tick(error.to_numpy())
+    plateaus, tick = spans(fit.plateaus), _tick(error.to_numpy())
     sigma = go.Scatter(
         customdata=curve[["sigma_1", "sigma_2"]].to_numpy(dtype=np.float32),
         hovertemplate=f"{_HOVER}<br>σ₁  %{{customdata[0]:.5~g}}<br>σ₂  %{{customdata[1]:.5~g}}",
@@ -38,8 +38,8 @@ def staircase(fit: Fit, *, fits: int = 1) -> dict[str, Any]:
     figure.add_trace(_line(x, curve["nuclear_over_operator"], "nuclear / operator", ink=2, width=1.25).update(sigma))
     figure.add_trace(_line(x, error.where(error > 0), "relative error", ink=1, width=2.5).update(yaxis="y2"))
     figure.update_layout(
-        shapes=[*(_shade(a, b) for a, b, _ in spans), *_level_lines(fit.levels, curve["effective_rank"])],
-        annotations=[_note(*span) for span in spans],
+        shapes=[*(_shade(a, b) for a, b, _ in plateaus), *_level_lines(fit.levels, curve["effective_rank"])],
+        annotations=[_note(*plateau) for plateau in plateaus],
         xaxis={"hoverformat": ",.0f", "unifiedhovertitle": {"text": "step %{x}"}, "dtick": _tick(x)},
         # The levels are the grid.
         yaxis={"title": "effective rank", "showgrid": not fit.levels},
@@ -92,6 +92,15 @@ def thin(curve: pd.DataFrame, most: int) -> pd.DataFrame:
         seen = curve[column].reset_index(drop=True).dropna().groupby(lambda i: stretch[i])
         kept += [np.asarray(seen.idxmin()), np.asarray(seen.idxmax())]
     return curve.iloc[np.unique(np.concatenate(kept)).astype(int)]
+
+
+def spans(plateaus: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, str]]:
+    """Where plateaus start and end on the axis, and the k they match."""
+    return [
+        (max(float(p["start"]), _ZERO), max(float(p["end"]), _ZERO), f"k = {p['k']}" if p.get("k") else "plateau")
+        for p in plateaus
+        if all(isinstance(p.get(end), int | float) for end in ("start", "end"))
+    ]
 
 
 def _layout(title: str) -> go.Layout:
@@ -149,15 +158,6 @@ def _looks(names: Sequence[str]) -> list[tuple[int, str]]:
 def _single(values: pd.Series) -> np.ndarray:
     """Seven digits are more than the page shows, in half the bytes."""
     return values.to_numpy(dtype=np.float32)
-
-
-def _spans(plateaus: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, str]]:
-    """Where plateaus start and end on the axis, and the k they match."""
-    return [
-        (max(float(p["start"]), _ZERO), max(float(p["end"]), _ZERO), f"k = {p['k']}" if p.get("k") else "plateau")
-        for p in plateaus
-        if all(isinstance(p.get(end), int | float) for end in ("start", "end"))
-    ]
 
 
 def _shade(start: float, end: float) -> dict[str, Any]:

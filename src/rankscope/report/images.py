@@ -68,13 +68,16 @@ def highest(*arrays: np.ndarray) -> float:
     return max((float(values.max()) for values in finite if values.size), default=0.0)
 
 
+def envelope(values: np.ndarray) -> np.ndarray:
+    """The values to draw a curve by: where it is long, the smallest and the largest of each stretch."""
+    if values.size <= _POINTS:
+        return values
+    stretches = np.array_split(values, _POINTS // 2)
+    return np.array([end for stretch in stretches for end in (stretch.min(), stretch.max())], dtype=values.dtype)
+
+
 def _polyline(scaled: np.ndarray) -> str:
-    """Points of the curve; where it is long, the smallest and the largest value of each stretch."""
-    if scaled.size > _POINTS:
-        stretches = np.array_split(scaled, _POINTS // 2)
-        values = np.array([end for stretch in stretches for end in (stretch.min(), stretch.max())])
-    else:
-        values = scaled
+    values = envelope(scaled)
     x = np.linspace(1, _WIDTH - 1, values.size) if values.size > 1 else np.array([_WIDTH / 2])
     y = (_HEIGHT - 2) - (_HEIGHT - 4) * values
     return " ".join(f"{a:.3g},{b:.3g}" for a, b in zip(x, y, strict=True))

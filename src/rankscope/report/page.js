@@ -26,6 +26,7 @@
         layout[axis].tickfont = { color: colour(`--ink-${ink}`) };
       }
     }
+    players.mark(id, layout, text);
     for (const note of layout.annotations ?? []) note.font = { ...note.font, color: soft };
     for (const shape of layout.shapes ?? []) {
       if (shape.label) shape.label.font = { ...shape.label.font, color: soft };
@@ -38,6 +39,7 @@
       if (element.offsetParent === null) continue;
       const figure = themed(element.id);
       Plotly.react(element, figure.data, figure.layout, { ...config, scrollZoom: false, displayModeBar: narrow.matches ? false : "hover" });
+      players.follow(element);
     }
   }
 

@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 from rankscope.report.charts import comparison, staircase
 from rankscope.report.contents import Contents, Fit, read_contents
 from rankscope.report.images import data_uri
+from rankscope.report.player import Player, fit_player
 from rankscope.report.strips import Pictures, fit_pictures
 from rankscope.report.tables import TITLES, Table, flat, number, readings, records, results, text
 from rankscope.report.weights import weight_results
@@ -32,6 +33,7 @@ class Section:
 
     fit: Fit
     pictures: Pictures
+    player: Player | str
     facts: dict[str, str]
     plateaus: Table | None
     readings: Table | None
@@ -58,7 +60,8 @@ def build_report(run: Run) -> Path:
     contents = read_contents(run)
     sections = [_section(run, contents, fit) for fit in contents.fits]
     charts = _charts(contents)
-    scripts = [get_plotlyjs(), files("rankscope.report").joinpath("page.js").read_text(encoding="utf-8")]
+    own = files("rankscope.report")
+    scripts = [get_plotlyjs(), *(own.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in ("player", "page"))]
     page = _template().render(
         title=_title(contents, run),
         run=run,
@@ -71,7 +74,7 @@ def build_report(run: Run) -> Path:
         drawn=set(charts),
         config=dict(flat(contents.config)),
         environment=dict(flat(contents.environment)),
-        style=Markup(files("rankscope.report").joinpath("page.css").read_text(encoding="utf-8")),
+        style=Markup(own.joinpath("page.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
         policy=_policy(scripts),
     )
@@ -130,11 +133,11 @@ def _section(run: Run, contents: Contents, fit: Fit) -> Section:
         "seconds": fit.facts.get("seconds", last.get("seconds")),
         "converged": fit.facts.get("converged"),
     }
+    pictureless = contents.of_weights or contents.reproduces
     return Section(
         fit=fit,
-        pictures=Pictures([], [], [])
-        if contents.of_weights or contents.reproduces
-        else fit_pictures(run, contents, fit),
+        pictures=Pictures([], [], []) if pictureless else fit_pictures(run, contents, fit),
+        player="" if pictureless else fit_player(run, contents, fit),
         facts={name: number(value) for name, value in facts.items()},
         plateaus=records(fit.plateaus),
         readings=readings(fit.curve),
