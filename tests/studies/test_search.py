@@ -8,7 +8,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from rankscope.studies.search import DIVERGED, PARAMETER, RateSearch, open_storage
+from rankscope.studies.search import DIVERGED, PARAMETER, RateSearch, open_storage, repair_journal
 
 SEARCH = RateSearch(trials=8, round_size=3, seed=5)
 
@@ -54,6 +54,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_trials(journal):
     text = journal.read_bytes()
     for cut in range(0, len(text), 701):  # within lines too: a torn last line
         journal.write_bytes(text[:cut])
+        repair_journal(journal)
         again = SEARCH.run(open_storage(journal), "study", bump)
         assert (again.rates, again.scores) == (whole.rates, whole.scores)
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -120,21 +121,38 @@ def test_a_damaged_outcome_is_trained_again(finished, tmp_path):
     pd.testing.assert_frame_equal(again[STABLE], results(finished)[STABLE].iloc[:2])
 
 
-def test_a_real_kill_leaves_a_run_that_can_be_drawn_and_resumed(tmp_path):
-    call = [sys.executable, "-m", "rankscope", "weights", "--models", "low-rank-2x20", "--samples", "500"]
+@pytest.mark.parametrize("models", ["low-rank-2x20", "low-rank-2x20,dense-9"], ids=["in this process", "side by side"])
+def test_a_real_kill_leaves_no_process_and_a_run_that_can_be_drawn_and_resumed(tmp_path, models):
+    call = [sys.executable, "-m", "rankscope", "weights", "--models", models, "--samples", "500", "--workers", "2"]
     process = subprocess.Popen(
         [*call, "--trials", "4", "--epochs", "30", "--seeds", "2", "--round-size", "2", "--out", str(tmp_path)],
         stderr=subprocess.DEVNULL,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
     )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not any(path.stat().st_size for path in tmp_path.glob("*/optuna.journal")):
-        time.sleep(0.05)
+    wait_until(lambda: any(path.stat().st_size for path in tmp_path.glob("*/optuna.journal")))
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=60)
+    wait_until(lambda: not group_lives(process.pid))
     (path,) = tmp_path.iterdir()
     redraw(Run.open(path))
     assert resume(path).is_complete
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def group_lives(leader: int) -> bool:
+    """Whether any process of a session's group is left."""
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_only_one_process_works_on_a_run(finished):

@@ -133,12 +133,8 @@ class RateResult:
     scores: list[float]
 
 
-def open_storage(path: Path) -> JournalStorage:
-    """The journal at `path`, made if need be, and repaired after a kill: a torn last line and a stale lock are removed.
-
-    Nobody else may be using it. Open it with Optuna's own tools as `JournalStorage(JournalFileBackend(path))`.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+def repair_journal(path: Path) -> None:
+    """After a kill: a torn last line and a stale lock are removed. Nobody may be using the journal."""
     for lock in path.parent.glob(f"{path.name}.lock*"):
         lock.unlink()
     if path.exists():
@@ -146,6 +142,14 @@ def open_storage(path: Path) -> JournalStorage:
         if not text.endswith(b"\n"):
             with path.open("r+b") as file:
                 file.truncate(text.rfind(b"\n") + 1)
+
+
+def open_storage(path: Path) -> JournalStorage:
+    """The journal at `path`, made if need be; several processes may use it at once.
+
+    Open it with Optuna's own tools as `JournalStorage(JournalFileBackend(path))`.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return JournalStorage(JournalFileBackend(str(path)))
 
 

@@ -33,7 +33,7 @@ class WeightConfig(BaseModel):
         low, high: the range of rates.
         trial_seeds: each trial's score is the mean over so many.
         round_size: trials that train together.
-        workers: models that train side by side, a thread each; as many as there are cores by default.
+        workers: models that train side by side, a process each; as many as there are cores by default.
         out: the folder that run folders go into.
     """
 

@@ -4,27 +4,26 @@ One call makes one run folder: for each model a search of its learning rate, its
 figures, verdicts and a report. A run that was killed goes on from its last finished round of trials.
 """
 
-import threading
+import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from filelock import FileLock, Timeout
 
 from rankscope.nmf.workers import one_thread
 from rankscope.report import build_report
 from rankscope.runs import Run
-from rankscope.studies.search import open_storage
+from rankscope.studies.search import repair_journal
+from rankscope.studies.side_by_side import JOURNAL, Training, train_each
 from rankscope.studies.weight_config import STUDY, WeightConfig, permutation, read_task
 from rankscope.studies.weight_figures import draw_run
 from rankscope.studies.weight_progress import Progress
-from rankscope.studies.weight_results import Entry, load_outcomes, percent, save_outcome, write_tables
-from rankscope.studies.weight_training import Task, study_model
+from rankscope.studies.weight_results import Entry, load_outcomes, percent, write_tables
+from rankscope.studies.weight_training import Task
 
 
 def run(config: WeightConfig, *, progress: bool = False, say: Callable[[str], None] = lambda line: None) -> Run:
@@ -119,53 +118,12 @@ def _write(folder: Run, config: WeightConfig, entries: list[Entry]) -> pd.DataFr
 def _train(
     folder: Run, config: WeightConfig, task: Task, entries: list[Entry], *, progress: bool, say: Callable[[str], None]
 ) -> None:
-    """Do the entries side by side, each in a thread of its own with one thread of torch's."""
-    storage = open_storage(folder.path / "optuna.journal")
-    protocol, tasks = config.settings(), {"plain": task, "permuted": task.permuted(permutation(config, task))}
-    stop = threading.Event()
-    workers = min(config.workers or torch.get_num_threads(), max(len(entries), 1))
-    # Models side by side use the cores better than one model's small products do, and do not wait for one another.
-    with one_thread(), Progress(entries, protocol, shown=progress) as bars:
-
-        def tick(name: str, epochs: int) -> None:
-            if stop.is_set():
-                raise _StoppedError
-            bars.advance(name, epochs)
-
-        def work(entry: Entry) -> None:
-            if stop.is_set():
-                return
-            bars.start(entry.key)
-            outcome = study_model(
-                entry.model,
-                tasks[entry.inputs],
-                protocol,
-                storage=storage,
-                name=entry.key,
-                tick=lambda epochs: tick(entry.key, epochs),
-            )
-            save_outcome(folder, entry, outcome)
-            bars.done(entry.key)
-            say(_line(entry, outcome.test, outcome.learning_rate, outcome.seconds))
-
-        with ThreadPoolExecutor(workers) as pool:
-            futures = [pool.submit(work, entry) for entry in entries]
-            try:
-                wait(futures, return_when=FIRST_EXCEPTION)
-            finally:
-                stop.set()
-        for future in futures:
-            if (error := future.exception()) is not None and not isinstance(error, _StoppedError):
-                raise error
-
-
-class _StoppedError(Exception):
-    """Another thread failed, or the user interrupted."""
-
-
-def _line(entry: Entry, test: np.ndarray, rate: float, seconds: float) -> str:
-    accuracy = f"{100 * np.mean(test):.2f}%" if np.isfinite(test).all() else "a seed diverged"
-    return f"{entry.key}: {entry.model.num_parameters} parameters, test {accuracy} at rate {rate:.3g}, {seconds:.1f} s"
+    repair_journal(folder.path / JOURNAL)
+    tasks = {"plain": task, "permuted": task.permuted(permutation(config, task))}
+    train = Training(folder, config.settings(), tasks)
+    with one_thread(), Progress(entries, train.protocol, shown=progress) as bars:
+        for line in train_each(train, entries, workers=config.workers or os.cpu_count() or 1, bars=bars):
+            say(line)
 
 
 @contextmanager

@@ -7,13 +7,15 @@ the one start kept for comparison give W entries of mean 0 (to sampling) and sta
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
+from rankscope.weights import kernels
 from rankscope.weights.structure import Structure, calibrate, check_range, fill_uniform
 
 
@@ -28,6 +30,10 @@ class Phi(nn.Module, ABC):
     @abstractmethod
     def forward(self, Z: Tensor) -> Tensor:
         """φ(Z) (out×in)."""
+
+    def of_members(self, own: Mapping[str, Tensor], Z: Tensor) -> Tensor:
+        """φ(Z) for each member of a population, Z (members × out × in), by its own parameters and buffers, stacked."""
+        return vmap(lambda own, z: functional_call(self, own, (z,)))(dict(own), Z)
 
     @abstractmethod
     def start(self, inner: Structure, std: float, generator: torch.Generator | None) -> None:
@@ -86,6 +92,12 @@ class MLP(Phi):
         inputs = torch.cat([z, torch.ones_like(z)])
         hidden = _ACTIVATIONS[self.activation](torch.stack([self.w1, self.b1], dim=1) @ inputs)
         return (self.w2 @ hidden + self.b2).reshape(Z.shape)
+
+    def of_members(self, own: Mapping[str, Tensor], Z: Tensor) -> Tensor:
+        if Z.device.type != "cpu" or Z.dtype != torch.float32:
+            return super().of_members(own, Z)
+        theta = torch.cat([own[name] for name in ("w1", "b1", "w2", "b2")], dim=1)
+        return kernels.mlp(Z.flatten(1), theta, self.activation == "silu").reshape(Z.shape)
 
     def start(self, inner: Structure, std: float, generator: torch.Generator | None) -> None:
         self._draw(generator)

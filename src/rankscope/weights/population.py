@@ -95,7 +95,7 @@ def train_population(
         for step, batch in enumerate(rows.split(batch_size, dim=1)):
             progress = (epoch * steps_per_epoch + step) / (epochs * steps_per_epoch)
             factor = 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1.0
-            total += training.step(data.X[batch], data.y[batch], factor) * batch.shape[1]
+            total += training.step(_rows(data.X, batch), _rows(data.y, batch), factor) * batch.shape[1]
         alive = training.alive.cpu().numpy()
         diverged[~alive & (diverged < 0)] = epoch
         loss, accuracy = _validate(training.models, data, held_out)
@@ -112,10 +112,16 @@ def _validate(models: Models, data: Data, rows: Tensor) -> tuple[NDArray[np.floa
     loss = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
     hits = torch.zeros_like(loss)
     for batch in rows.split(1024, dim=1):
-        outputs, y = models.outputs(data.X[batch], shared=False), data.y[batch]
+        y = _rows(data.y, batch)
+        outputs = models.outputs(_rows(data.X, batch), shared=False)
         loss += cross_entropy(outputs, y).double() * batch.shape[1]
         hits += (outputs.argmax(-1) == y).sum(1)
     return (loss / rows.shape[1]).cpu().numpy(), (hits / rows.shape[1]).cpu().numpy()
+
+
+def _rows(A: Tensor, rows: Tensor) -> Tensor:
+    """A[rows] (members × batch × …), by the route that copies whole rows."""
+    return A.index_select(0, rows.reshape(-1)).unflatten(0, rows.shape)
 
 
 def _stacked(parts: Sequence[Tensor], name: str) -> Tensor:

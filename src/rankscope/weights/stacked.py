@@ -18,6 +18,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from rankscope.weights.linear import StructuredLinear
 from rankscope.weights.members import MakeModel, Member, member_model
+from rankscope.weights.nonlinear import Nonlinear
 from rankscope.weights.structure import Structure
 
 _LAYERS = (StructuredLinear, nn.Linear)
@@ -110,13 +111,21 @@ class Models:
     def _weight(self, name: str, module: nn.Module, parameters: Mapping[str, Tensor]) -> Tensor:
         if not isinstance(module, StructuredLinear):
             return parameters[f"{name}.weight"]
-        prefix = f"{name}.structure."
-        own, fixed = (
-            {f"structure.{key.removeprefix(prefix)}": part for key, part in parts.items() if key.startswith(prefix)}
-            for parts in (parameters, self._buffers)
-        )
-        form = _Matrix(module.structure)
-        return vmap(lambda own, fixed: functional_call(form, (own, fixed), ()))(own, fixed)
+        own = _part({**parameters, **self._buffers}, f"{name}.structure.")
+        return _matrices(module.structure, own)
+
+
+def _matrices(structure: Structure, own: Mapping[str, Tensor]) -> Tensor:
+    """W of each member (members × out × in) from the parameters and buffers of its structure, stacked."""
+    if isinstance(structure, Nonlinear):
+        return structure.phi.of_members(_part(own, "phi."), _matrices(structure.inner, _part(own, "inner.")))
+    form = _Matrix(structure)
+    stacked = {f"structure.{name}": tensor for name, tensor in own.items()}
+    return vmap(lambda own: functional_call(form, own, ()))(stacked)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 class _Matrix(nn.Module):

@@ -1,0 +1,119 @@
+"""Models of the weight study trained side by side, each in a process of its own.
+
+A step of a population is some fifty small operations. Threads would hand the interpreter to and fro at every one of
+them, which costs as much as the second core gains; processes share nothing but a count of what is done.
+"""
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed, parallel_config
+from numpy.typing import NDArray
+
+from rankscope.runs import Run
+from rankscope.studies.search import open_storage
+from rankscope.studies.weight_progress import Progress
+from rankscope.studies.weight_results import Entry, save_outcome
+from rankscope.studies.weight_training import Protocol, Task, Tick, study_model
+
+JOURNAL = "optuna.journal"
+LOOK_EVERY = 0.2
+"""Seconds between two looks at the counts."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Trains any entry of a run, keeps its outcome in the folder, and returns a line to say."""
+
+    folder: Run
+    protocol: Protocol
+    tasks: Mapping[str, Task]
+
+    def __call__(self, entry: Entry, tick: Tick) -> str:
+        """Called in whatever process has time."""
+        outcome = study_model(
+            entry.model,
+            self.tasks[entry.inputs],
+            self.protocol,
+            storage=open_storage(self.folder.path / JOURNAL),
+            name=entry.key,
+            tick=tick,
+        )
+        save_outcome(self.folder, entry, outcome)
+        accuracy = f"{100 * outcome.test.mean():.2f}%" if np.isfinite(outcome.test).all() else "a seed diverged"
+        return (
+            f"{entry.key}: {entry.model.num_parameters} parameters, test {accuracy} at rate "
+            f"{outcome.learning_rate:.3g}, {outcome.seconds:.1f} s"
+        )
+
+
+def train_each(train: Training, entries: Sequence[Entry], *, workers: int, bars: Progress) -> Iterator[str]:
+    """The lines of all entries as they are done, the longest being begun first: no core then waits long at the end."""
+    queue = sorted(entries, key=lambda entry: -entry.model.flops)
+    workers = min(workers, len(queue))
+    return _at_once(train, queue, workers, bars) if workers > 1 else _in_turn(train, queue, bars)
+
+
+def _in_turn(train: Training, queue: Sequence[Entry], bars: Progress) -> Iterator[str]:
+    for entry in queue:
+        bars.start(entry.key)
+        yield train(entry, partial(bars.advance, entry.key))
+        bars.done(entry.key)
+
+
+def _at_once(train: Training, queue: Sequence[Entry], workers: int, bars: Progress) -> Iterator[str]:
+    with (
+        tempfile.TemporaryDirectory() as place,
+        _shown(Path(place) / "counts", queue, bars) as counts,
+        parallel_config("loky", inner_max_num_threads=1),
+    ):
+        calls = (delayed(_apart)(train, entry, counts, i, os.getpid()) for i, entry in enumerate(queue))
+        yield from Parallel(workers, return_as="generator_unordered", batch_size=1)(calls)
+
+
+def _apart(train: Training, entry: Entry, counts: NDArray[np.int64], i: int, parent: int) -> str:
+    """In a process of its own: Ctrl-C is for the parent to answer, and without a parent nothing more is written."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    counts[i] = 0
+
+    def tick(epochs: int) -> None:
+        if os.getppid() != parent:
+            os._exit(1)
+        counts[i] += epochs
+
+    return train(entry, tick)
+
+
+@contextmanager
+def _shown(path: Path, queue: Sequence[Entry], bars: Progress) -> Iterator[NDArray[np.int64]]:
+    """Counts of member-epochs that all processes see, −1 before a model begins, shown while they rise."""
+    counts = np.memmap(path, np.int64, "w+", shape=len(queue))
+    counts[:] = -1
+    seen, ended = counts.copy(), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(LOOK_EVERY):
+            for i, entry in enumerate(queue):
+                now = int(counts[i])
+                if now >= 0 and seen[i] < 0:
+                    bars.start(entry.key)
+                    seen[i] = 0
+                if now > seen[i]:
+                    bars.advance(entry.key, now - int(seen[i]))
+                    seen[i] = now
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield counts
+    finally:
+        ended.set()
+        looking.join()
