@@ -52,7 +52,7 @@ def test_the_factors_and_examples_on_disk_are_those_of_the_fit(grid, digits):
 
 
 def test_every_figure_and_the_page_are_there(grid):
-    kinds = ["staircase", "curves", "factors", "signatures", "reconstructions", "samples"]
+    kinds = ["staircase", "curves", "factors", "signatures", "reconstructions", "samples", "evolution"]
     for kind in kinds:
         for suffix in ("png", "svg"):
             assert (grid.path / "figures" / f"mu-random-{kind}.{suffix}").stat().st_size > 1000

@@ -3,6 +3,7 @@
 from rankscope.plots._style import dress
 from rankscope.plots.comparison import comparison
 from rankscope.plots.curves import staircase, training_curves
+from rankscope.plots.evolution import evolution
 from rankscope.plots.factors import factor_heatmap, factor_heatmaps
 from rankscope.plots.gallery import plateau_gallery
 from rankscope.plots.generation import sample_grid
@@ -22,6 +23,7 @@ __all__ = [
     "comparison",
     "convergence",
     "dress",
+    "evolution",
     "factor_heatmap",
     "factor_heatmaps",
     "layer_heatmap",

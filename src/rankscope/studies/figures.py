@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from rankscope import plots
 from rankscope.nmf import GenerationScore
-from rankscope.runs import Run
+from rankscope.runs import Run, read_snapshots
 from rankscope.trace import Plateau, RankLevel
 
 Array = NDArray[np.floating]
+_MOMENTS = 10  # of the snapshots, in the figure of a fit in motion
 
 
 def draw_run(folder: Run) -> None:
@@ -42,6 +43,7 @@ def draw_run(folder: Run) -> None:
             }
             if stages:
                 _draw_plateaus(folder, name, {**stages, "final": factors}, examples, image_shape)
+        _draw_evolution(folder, name, history, examples.get("X"), image_shape)
     if len(histories) > 1:
         _save(folder, "comparison", plots.comparison(histories))
 
@@ -75,6 +77,22 @@ def _draw_plateaus(
 ) -> None:
     shown = {label: (factors[-1], _rows(factors, examples["rows"])) for label, factors in stages.items()}
     _save(folder, f"{name}-plateaus", plots.plateau_gallery(shown, shape, originals=examples["X"]))
+
+
+def _draw_evolution(folder: Run, name: str, history: Any, X: Array | None, shape: tuple[int, ...]) -> None:
+    """Some of the snapshots, evenly spread over ln(step + 1)."""
+    taken = _read_or(lambda fit: read_snapshots(folder, fit), name, None)
+    if taken is None or (X is not None and X.shape[1:] != taken.rebuilt.pixels.shape[2:]):
+        return
+    steps = taken.steps
+    chosen = np.unique(np.linspace(0, len(steps) - 1, min(_MOMENTS, len(steps))).round().astype(int))
+    ranks = np.interp(steps, history["step"], history["effective_rank"])
+    H = taken.signatures[max(taken.signatures)].rows()
+    moments, labels = (
+        [(H[t], taken.rebuilt[t].rows()) for t in chosen],
+        [f"step {steps[t]:,d}\nrank {ranks[t]:.2f}" for t in chosen],
+    )
+    _save(folder, f"{name}-evolution", plots.evolution(moments, shape, labels=labels, originals=X))
 
 
 def _chain(arrays: dict[str, Array], prefix: str) -> list[Array]:
