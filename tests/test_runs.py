@@ -212,3 +212,21 @@ def test_the_list_tells_complete_runs_from_killed_ones(tmp_path: Path) -> None:
     assert list_runs(tmp_path / "absent") == []
     with pytest.raises(ValueError, match="out must be a folder of runs"):
         list_runs(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("facts", "shown"),
+    [
+        ({"a": {"relative_error": 0.7}, "b": {"relative_error": 0.25}}, 0.25),  # what the kept factors have
+        ({"a": {"relative_error": 0.7}, "b": {"levels": []}}, 1 / 27),  # b is under way
+        ({"b": {"relative_error": None}}, 1 / 27),
+        ([1], 1 / 27),
+    ],
+)
+def test_the_list_shows_the_error_of_the_factors_that_were_kept(tmp_path: Path, facts: object, shown: float) -> None:
+    run = Run.create(tmp_path, "nmf", config={})
+    run.append_metrics("a", rows(4))
+    run.append_metrics("b", rows(9))
+    run.save_json("fits", facts)
+    (summary,) = list_runs(tmp_path)
+    assert summary.relative_error == pytest.approx(shown)

@@ -100,6 +100,10 @@ def test_deep_chains_and_plateau_stopping(tmp_path):
     kept = [arrays[f"gd-random/F{i}"] for i in (1, 2, 3)]
     assert fit["relative_error"] == pytest.approx(relative_error(load_digits().X[:200], kept), rel=1e-5)
     assert fit["effective_rank"] == pytest.approx(effective_rank(kept), rel=1e-5)
+    (listed,) = list_runs(tmp_path)
+    assert listed.relative_error == pytest.approx(
+        float(pd.read_csv(run.path / "results.csv")["relative_error"].iloc[0])
+    )
     assert (run.path / "figures" / "gd-random-plateaus.png").is_file()
 
 

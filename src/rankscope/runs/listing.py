@@ -5,6 +5,8 @@ from datetime import datetime
 from math import nan
 from pathlib import Path
 
+import pandas as pd
+
 from rankscope.runs.folder import Run
 
 
@@ -18,7 +20,7 @@ class RunSummary:
     state: str  # "complete" | "incomplete"
     fits: int
     steps: int  # the furthest any fit has come
-    relative_error: float  # of the last row logged, NaN when there is none
+    relative_error: float  # of the last fit: of the factors it kept, else its last row logged, NaN when there is none
     path: Path
 
 
@@ -40,7 +42,6 @@ def _summary(path: Path) -> RunSummary | None:
     except (OSError, ValueError):
         return None
     steps = rows.get("step")
-    errors = rows.get("relative_error")
     return RunSummary(
         name=run.name,
         kind=run.kind,
@@ -48,6 +49,17 @@ def _summary(path: Path) -> RunSummary | None:
         state="complete" if run.is_complete else "incomplete",
         fits=rows["fit"].nunique() if "fit" in rows else 0,
         steps=int(steps.max()) if steps is not None and steps.notna().any() else 0,
-        relative_error=float(errors.iloc[-1]) if errors is not None and len(errors) else nan,
+        relative_error=_last_error(run, rows),
         path=path,
     )
+
+
+def _last_error(run: Run, rows: pd.DataFrame) -> float:
+    """A fit that went back to a plateau kept factors of an earlier step than its last row."""
+    if "relative_error" not in rows or rows.empty:
+        return nan
+    try:
+        kept = run.json("fits")[rows["fit"].iloc[-1]]["relative_error"]
+    except (OSError, ValueError, LookupError, TypeError):  # It is still under way, or was killed, or has no such file.
+        kept = None
+    return float(kept if isinstance(kept, int | float) else rows["relative_error"].iloc[-1])
