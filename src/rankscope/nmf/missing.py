@@ -24,6 +24,8 @@ def observed_entries(A: Tensor, mask: Any, missing: Missing) -> Tensor | None:
     Raises:
         ValueError: the mask has another shape, or other values, or marks a NaN as observed; nothing was observed.
     """
+    if mask is None and missing == "refuse":  # Then there is no NaN, and no need to look for it.
+        return None
     observed = None if mask is None else _as_bool(mask, A)
     if A.is_floating_point() and bool((absent := A.isnan()).any()):
         if observed is not None and missing == "refuse":
