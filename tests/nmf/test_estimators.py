@@ -22,7 +22,7 @@ SOLVERS = ["hals", "mu", "gd", "adam", "scalar"]
 X0 = np.random.default_rng(0).random((12, 8))
 
 
-@parametrize_with_checks([NMF(), DeepNMF((3, 2))])
+@parametrize_with_checks([NMF(), DeepNMF((3, 2)), DeepNMF((3, 2), objective="layerwise")])
 def test_scikit_learns_contract(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

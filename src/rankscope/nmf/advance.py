@@ -3,6 +3,9 @@
 A block rule takes the factors in turn, each with the others as they now are (alternating). A joint rule takes them
 all at once from their gradient at one point. Either way an iteration reads A once, and leaves S = (F₁ … F_{L-1})ᵀA and
 G = F₁ᵀF₁ of the new factors.
+
+Where the objective is layer-wise, F₁ has Z₁ beside it in place of F₂ … F_L, so the pass over A is that of two factors;
+what follows it is small, and in ``layerwise``.
 """
 
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rankscope.nmf import layerwise
 from rankscope.nmf.blocks import RowBlocks, gram
 from rankscope.nmf.chain import Chain
 from rankscope.nmf.momentum import Momentum
@@ -31,6 +35,8 @@ class Trace(NamedTuple):
     P: Tensor
     Q: Tensor
     inner: Tensor
+    layers: Tensor | None = None
+    """Layer-wise, the first term of the objective less ‖A‖² and the sum of the others (2)."""
 
     def objective(self) -> float:
         """½‖A − L H‖² − ½‖A‖²."""
@@ -47,9 +53,11 @@ class State:
     S: Tensor
     """(F₁ … F_{L-1})ᵀ A (r_{L-1}×n)."""
     Cs: tuple[Tensor, ...] | None = None
-    """Lᵀ A Rᵀ for every factor, kept for joint rules only."""
+    """Lᵀ A Rᵀ for every factor, kept for joint rules only; layer-wise A Z₁ᵀ alone."""
     memory: Any = None
     """What a joint rule remembers, or the momentum of an accelerated one."""
+    S_1: Tensor | None = None
+    """F₁ᵀA (r₁×n), kept where the objective is layer-wise."""
 
     @cached_property
     def left_grams(self) -> tuple[Tensor, ...]:
@@ -64,12 +72,23 @@ class State:
     def trace(self) -> Trace:
         """What a history needs to know of this state; the next iteration uses the same Grams."""
         inner = torch.dot(self.S.to(torch.float64).reshape(-1), self.chain.last_in_float64.reshape(-1))
-        return Trace(self.left_grams[-1], self.chain.right_grams[-1], inner)
+        layers = None
+        if self.S_1 is not None:
+            terms = layerwise.first_term(self.chain, self.G, self.S_1), layerwise.later_terms(self.chain)
+            layers = torch.stack(terms)
+        return Trace(self.left_grams[-1], self.chain.right_grams[-1], inner, layers)
 
     def objective(self, penalties: Penalties) -> float:
-        """½‖A − F₁ … F_L‖² − ½‖A‖² + penalties; where entries are missing, with the A' of the last pass for A."""
+        """½‖A − F₁ … F_L‖² − ½‖A‖² + penalties; where entries are missing, with the A' of the last pass for A.
+
+        Layer-wise, ½ Σ λ_l ‖Z_{l-1} − F_l Z_l‖² − ½ λ₁ ‖A‖² + penalties.
+        """
         penalized = zip(penalties, self.chain.factors, strict=True)
-        return self.trace.objective() + sum(p.value(F).item() for p, F in penalized if p != NO_PENALTY)
+        penalty = sum(p.value(F).item() for p, F in penalized if p != NO_PENALTY)
+        if self.trace.layers is None:
+            return self.trace.objective() + penalty
+        first, later = self.trace.layers.tolist()
+        return 0.5 * (self.chain.weights[0] * first + later) + penalty
 
 
 def evaluate(blocks: RowBlocks, chain: Chain) -> State:
@@ -77,6 +96,9 @@ def evaluate(blocks: RowBlocks, chain: Chain) -> State:
 
     T = A (F_{j+1} … F_L)ᵀ and S_j = (F₁ … F_j)ᵀ A, of which every C is a small product.
     """
+    if chain.layers is not None:
+        pair = evaluate(blocks, Chain((chain.first, chain.basis)))
+        return _layered(chain, pair.G, pair.S, pair.Cs and pair.Cs[:1])
     blocks = blocks.filled(chain.first, chain.dictionary)
     j, factors = chain.narrowest, chain.factors
     R = chain.rights[j - 1]
@@ -109,8 +131,10 @@ def start(blocks: RowBlocks, chain: Chain, rule: Rule, penalties: Penalties = ()
         if not rule.projects and any(penalty != NO_PENALTY for penalty in penalties):
             raise ValueError("penalties are for factors >= 0, got some for a rule without projection; leave them out")
         return replace(state, memory=rule.start(chain.flat()))
-    # Extrapolation looks at the objective, and that of the observed entries would take a pass of its own.
-    return replace(state, Cs=None, memory=_still(rule) if blocks.observed is None else None)
+    # Extrapolation looks at the objective, and that of the observed entries would take a pass of its own. Layer-wise
+    # there is none: it has been tried on products only.
+    still = blocks.observed is None and chain.layers is None
+    return replace(state, Cs=None, memory=_still(rule) if still else None)
 
 
 def advance(
@@ -125,9 +149,14 @@ def advance(
 
 
 def subproblems(state: State, penalties: Penalties, *, nonnegative: bool = True) -> Iterator[tuple[Tensor, Subproblem]]:
-    """(F_i, its subproblem) for every factor of an evaluated state, the others being as they are."""
+    """(F_i, its subproblem) for every factor of an evaluated state, the others being as they are; then every code."""
     if state.Cs is None:
         raise AssertionError("the subproblems need every C; evaluate the chain first")
+    if state.S_1 is not None:
+        yield from layerwise.subproblems(
+            state.chain, state.G, state.S_1, state.Cs[0], penalties, nonnegative=nonnegative
+        )
+        return
     grams = zip((None, *state.left_grams), (*state.chain.right_grams, None), strict=True)
     for F, C, (P, Q), penalty in zip(state.chain.factors, state.Cs, grams, penalties, strict=True):
         yield F, Subproblem(Hessian.of(P, Q, F), C, penalty, nonnegative)
@@ -147,6 +176,10 @@ def take_turns(
     """Every factor moved once, F₁ in the pass over A, and where asked the KKT residual on the way."""
     first, (S, G, *residual) = _move_first(blocks, chain, rule, penalties[0], measure=measure)
     residuals = [_relative(*residual)] if measure else []
+    if chain.layers is not None:
+        moved, further = layerwise.take_turns(chain.replaced(0, first), G, S, rule, penalties, measure=measure)
+        residuals += [_relative(*residual) for residual in further]
+        return _layered(moved, G, S), max(residuals) if measure else None
     P, factors = G, [first]
     rights, grams = (*chain.rights[1:], None), (*chain.right_grams[1:], None)
     for F, R, Q, penalty in zip(chain.factors[1:], rights, grams, penalties[1:], strict=True):
@@ -163,6 +196,8 @@ def take_turns(
 def settle(blocks: RowBlocks, chain: Chain, penalties: Penalties) -> State:
     """F₁ brought close to its solution for the other factors, in one pass over A, as a state to go on from."""
     first, (S, G) = _move_first(blocks, chain, Hals(SETTLING_SWEEPS), penalties[0])
+    if chain.layers is not None:
+        return _layered(chain.replaced(0, first), G, S)
     for F in chain.factors[1:-1]:
         S = F.mT @ S
     return State(Chain((first, *chain.factors[1:])), G, S, memory=Momentum.still())
@@ -171,10 +206,14 @@ def settle(blocks: RowBlocks, chain: Chain, penalties: Penalties) -> State:
 def _move_first(
     blocks: RowBlocks, chain: Chain, rule: BlockRule, penalty: Penalty, *, measure: bool = False
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """The new F₁, its S and G, and where asked the KKT residual's two sums at the old one: one pass over A."""
-    first, R = chain.first, chain.dictionary
+    """The new F₁, its F₁ᵀA and G, and where asked the KKT residual's two sums at the old one: one pass over A."""
+    first, R = chain.first, chain.basis
     blocks = blocks.filled(first, R)
-    hessian = Hessian.of(None, chain.right_grams[0], first)
+    if chain.layers is None:
+        hessian = Hessian.of(None, chain.right_grams[0], first)
+    else:
+        hessian = layerwise.first_hessian(chain)
+        R = chain.weights[0] * R
     updated = R.new_empty(len(R), blocks.shape[0]).mT
 
     def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
@@ -205,6 +244,13 @@ def _advance_jointly(
     gradients = [problem.gradient(F).reshape(-1) for F, problem in subproblems(state, penalties)]
     theta, memory = rule.step(state.chain.flat(), torch.cat(gradients), state.memory)
     return replace(evaluate(blocks, state.chain.like(theta)), memory=memory), residual
+
+
+def _layered(chain: Chain, G: Tensor, S_1: Tensor, Cs: tuple[Tensor, ...] | None = None) -> State:
+    S = S_1
+    for F in chain.factors[1:-1]:
+        S = F.mT @ S
+    return State(chain, G, S, Cs, S_1=S_1)
 
 
 def _still(rule: BlockRule) -> Momentum | None:

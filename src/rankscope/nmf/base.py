@@ -72,6 +72,10 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def _layer_sizes(self, X: Tensor, factors: Sequence[Any] | None) -> tuple[int, ...]:
         """(r₁, …, r_{L-1}) for this X."""
 
+    @abstractmethod
+    def _layer_weights(self, layers: int) -> tuple[float, ...] | None:
+        """λ₁, …, λ_{L-1} of the layer-wise objective; None for the global one."""
+
     def transform(self, X: Any, *, mask: Any = None) -> Any:
         """The activations F₁ (m×r₁) of rows X (m×n): the fit's own F₁ subproblem, solved to its end (``encode``).
 
@@ -136,6 +140,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         A, observed = self._read(X, mask, reset=True)
         check_settings(self.get_params(deep=False))
         sizes = self._layer_sizes(A, factors)
+        weights = self._layer_weights(len(sizes))
         rule = make_rule(
             self.solver,
             learning_rate=self.learning_rate,
@@ -159,13 +164,13 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 callbacks.append(stack.enter_context(progress_bar(type(self).__name__)))
             result = fit(
                 blocks,
-                self._start(blocks, sizes, rule, factors, generator),
+                self._with_codes(blocks, self._start(blocks, sizes, rule, factors, generator), weights),
                 rule,
                 stopping=stopping,
                 penalties=penalties,
                 history=History(self.measures or {}) if self.track_history else None,
                 callback=_all(callbacks),
-                sampling=self._sampling(blocks, sizes, rule, generator),
+                sampling=self._sampling(blocks, sizes, weights, rule, generator),
             )
         self._keep(X, result, blocks, rule, penalties)
         if result.reason == "interrupted":
@@ -174,7 +179,12 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self.factors_[0]
 
     def _sampling(
-        self, blocks: RowBlocks, sizes: tuple[int, ...], rule: Rule, generator: torch.Generator
+        self,
+        blocks: RowBlocks,
+        sizes: tuple[int, ...],
+        weights: tuple[float, ...] | None,
+        rule: Rule,
+        generator: torch.Generator,
     ) -> Sampling | None:
         """Coarse to fine is for the accelerated solver on the way to its end: a plateau is looked for on all rows."""
         if self.coarse is False:
@@ -182,10 +192,11 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         sampling = Sampling.of(blocks.shape, sizes, generator)
         takes_it = isinstance(rule, Hals) and rule.extrapolates and self.stop != "plateau" and not self.keep_plateaus
         takes_it = takes_it and blocks.observed is None  # A sample of rows may have seen nothing of a column.
+        takes_it = takes_it and weights is None
         if self.coarse is True and not (takes_it and sampling):
             raise ValueError(
                 f"coarse=True needs solver='hals' with inner_sweeps='auto', no plateau to watch for, no missing "
-                f"entries, and many more rows than columns and components (X is "
+                f"entries, the global objective, and many more rows than columns and components (X is "
                 f"{blocks.shape[0]}×{blocks.shape[1]}); leave it at 'auto'"
             )
         return sampling if takes_it and not self.warm_start else None
@@ -227,6 +238,16 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             W = encode(blocks, product(rest), self._penalties(len(sizes) + 1)[0])
         return Chain((W, *rest))
 
+    def _with_codes(self, blocks: RowBlocks, chain: Chain, weights: tuple[float, ...] | None) -> Chain:
+        """Layer-wise, the start with codes: the products that they stand for, with ``warm_start`` the fitted ones."""
+        if weights is None:
+            return chain
+        chain = chain.layered(weights)
+        codes = [blocks.like(torch.as_tensor(Z)) for Z in getattr(self, "codes_", [])]
+        if not (self.warm_start and self.init != "custom" and codes):
+            return chain
+        return without_unseen(blocks, chain.with_variables((*chain.factors, *codes)))
+
     def _penalties(self, depth: int) -> tuple[Penalty, ...]:
         l1 = broadcast_per_factor(self.l1, depth, "l1")
         l2 = broadcast_per_factor(self.l2, depth, "l2")
@@ -248,6 +269,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if result.coarse is not None:
             self.history_.attrs["coarse"] = asdict(result.coarse)
         self.factors_ = [_like(X, F) for F in result.chain.factors]
+        self.codes_ = [_like(X, Z) for Z in result.chain.codes]
         self.components_ = self.factors_[-1]
         kept = [
             (classify(plateau, self._health_at(plateau, chain, blocks, rule, penalties)), chain)

@@ -17,16 +17,35 @@ from rankscope.spectra import product
 
 
 @dataclass(frozen=True)
+class Layers:
+    """What the layer-wise objective has beside the factors (see ``layerwise``).
+
+    Args:
+        codes: Z₁ (r₁×n), …, Z_{L-2} (r_{L-2}×n), which stand for F₂ … F_L, …, F_{L-1} F_L.
+        weights: λ₁, …, λ_{L-1}.
+    """
+
+    codes: tuple[Tensor, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Chain:
-    """The factors F₁ (m×r₁), F₂ (r₁×r₂), …, F_L (r_{L-1}×n) of a nonnegative product."""
+    """The factors F₁ (m×r₁), F₂ (r₁×r₂), …, F_L (r_{L-1}×n) of a nonnegative product, and the codes of its layers where
+    the objective is layer-wise."""
 
     factors: tuple[Tensor, ...]
+    layers: Layers | None = None
 
     def __post_init__(self) -> None:
         if len(self.factors) < 2 or any(F.ndim != 2 for F in self.factors):
             raise ValueError(f"a chain needs at least 2 factors with 2 dimensions each, got {self._shapes or 'none'}")
         if any(left.shape[1] != right.shape[0] for left, right in pairwise(self.factors)):
             raise ValueError(f"inner dimensions of the factors must agree, got {self._shapes}")
+        if self.layers is not None:
+            expected = [(r, self.shape[1]) for r in self.layer_sizes[:-1]]
+            if [tuple(Z.shape) for Z in self.codes] != expected or len(self.weights) != self.depth - 1:
+                raise AssertionError("there is a code for every inner layer but the last, and a weight for every layer")
 
     @property
     def depth(self) -> int:
@@ -52,6 +71,31 @@ class Chain:
     def last(self) -> Tensor:
         """F_L (r_{L-1}×n), the signatures: H."""
         return self.factors[-1]
+
+    @property
+    def codes(self) -> tuple[Tensor, ...]:
+        """Z₁, …, Z_{L-2}; none where the objective is global."""
+        return () if self.layers is None else self.layers.codes
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """λ₁, …, λ_{L-1}; none where the objective is global."""
+        return () if self.layers is None else self.layers.weights
+
+    @property
+    def variables(self) -> tuple[Tensor, ...]:
+        """All that a fit moves: the factors, then the codes."""
+        return (*self.factors, *self.codes)
+
+    @property
+    def levels(self) -> tuple[Tensor, ...]:
+        """(Z₁, …, Z_{L-1}) with Z_{L-1} = F_L: what each of F₁ … F_{L-1} is multiplied by, layer-wise."""
+        return (*self.codes, self.last)
+
+    @property
+    def basis(self) -> Tensor:
+        """The rows (r₁×n) that F₁ is fitted with: Z₁ layer-wise, F₂ … F_L otherwise."""
+        return self.dictionary if self.layers is None else self.levels[0]
 
     @cached_property
     def rights(self) -> tuple[Tensor, ...]:
@@ -91,13 +135,26 @@ class Chain:
         return product(self.factors)
 
     def flat(self) -> Tensor:
-        """All entries as one vector."""
-        return torch.cat([F.reshape(-1) for F in self.factors])
+        """All entries of the variables as one vector."""
+        return torch.cat([F.reshape(-1) for F in self.variables])
 
     def like(self, theta: Tensor) -> "Chain":
         """The chain of these shapes whose entries are the vector ``theta``."""
-        parts = theta.split([F.numel() for F in self.factors])
-        return Chain(tuple(part.view_as(F) for part, F in zip(parts, self.factors, strict=True)))
+        parts = theta.split([F.numel() for F in self.variables])
+        return self.with_variables(tuple(part.view_as(F) for part, F in zip(parts, self.variables, strict=True)))
+
+    def with_variables(self, variables: tuple[Tensor, ...]) -> "Chain":
+        """The chain of other variables, in their order."""
+        L = self.depth
+        return Chain(variables[:L], None if self.layers is None else Layers(variables[L:], self.weights))
+
+    def replaced(self, place: int, F: Tensor) -> "Chain":
+        """The chain with another variable at a place."""
+        return self.with_variables((*self.variables[:place], F, *self.variables[place + 1 :]))
+
+    def layered(self, weights: tuple[float, ...]) -> "Chain":
+        """The chain with codes, which start as the products that they stand for: every term but the first is 0."""
+        return Chain(self.factors, Layers(self.rights[:-1], weights))
 
     @property
     def _shapes(self) -> str:

@@ -9,9 +9,13 @@ from torch import Tensor
 from rankscope.nmf.base import ChainEstimator, Init, Solver
 from rankscope.nmf.early_stopping import Which
 from rankscope.nmf.fit import Callback, Stop
+from rankscope.nmf.layerwise import check_weights
 from rankscope.nmf.missing import Missing
 from rankscope.nmf.settings import check_size
 from rankscope.trace.history import Measure
+
+Objective = Literal["global", "layerwise"]
+OBJECTIVES = ("global", "layerwise")
 
 
 class NMF(ChainEstimator):
@@ -146,30 +150,46 @@ class NMF(ChainEstimator):
             return (check_size("n_components", self.n_components),)
         return (min(X.shape) if factors is None or np.ndim(factors[1]) != 2 else int(np.shape(factors[1])[0]),)
 
+    def _layer_weights(self, layers: int) -> None:
+        return None
+
 
 class DeepNMF(ChainEstimator):
     """Find F₁ (m×r₁), F₂ (r₁×r₂), …, F_L (r_{L-1}×n) ≥ 0 minimizing ½‖X − F₁ F₂ … F_L‖²_F + penalties as in NMF.
 
     With two layer sizes X ≈ W1 W2 H. Every solver, start and stopping rule of NMF works at every depth.
 
+    Layer-wise instead, with codes Z_l (r_l×n) ≥ 0 of their own, ½ Σ_l λ_l ‖Z_{l-1} − F_l Z_l‖²_F, where Z₀ = X and
+    Z_{L-1} = F_L: for W1, W2, H this is λ₁‖X − W1 Z‖² + λ₂‖Z − W2 H‖². Errors and spectra, ``transform`` and
+    ``inverse_transform`` are still those of the product F₁ F₂ … F_L.
+
     Args:
         layer_sizes: (r₁, …, r_{L-1}), the inner dimensions.
+        objective: ``"global"`` or ``"layerwise"``. Layer-wise, hals does without extrapolation and samples of rows, and
+            codes start as the products that they stand for.
+        layer_weights: λ, one number or one for each layer. Only the start, or ``l1`` and ``l2``, give those after the
+            first a meaning: without, they are a scale of Z (see ``layerwise``).
         init: as in NMF; ``"random"`` by default, since a chain of SVDs leaves components of deep fits dead more often.
         others: as in NMF; ``cosine_separation`` is on the rows of F_L.
 
     Attributes:
         components_: F_L (r_{L-1}×n), the signatures.
         factors_: [F₁, …, F_L].
+        codes_: [Z₁, …, Z_{L-2}] of a layer-wise fit, otherwise empty.
+        history_: layer-wise with a column more, layerwise_error: Σ_l λ_l ‖Z_{l-1} − F_l Z_l‖²/‖X‖².
         others: as in NMF.
 
     References: Trigeorgis et al. 2017, IEEE TPAMI 39(3), doi:10.1109/TPAMI.2016.2554555; De Handschutter, Gillis &
-    Siebert 2021, Computer Science Review 42, arXiv:2006.15002.
+    Siebert 2021, Computer Science Review 42, arXiv:2006.15002; De Handschutter & Gillis 2023, Pattern Recognition
+    134:109102 (the layer-wise objective).
     """
 
     def __init__(
         self,
         layer_sizes: Sequence[int] = (20, 10),
         *,
+        objective: Objective = "global",
+        layer_weights: float | Sequence[float] = 1.0,
         solver: Solver = "hals",
         init: Init = "random",
         max_iter: int = 200,
@@ -195,6 +215,8 @@ class DeepNMF(ChainEstimator):
         progress: bool = False,
     ) -> None:
         self.layer_sizes = layer_sizes
+        self.objective = objective
+        self.layer_weights = layer_weights
         self.solver = solver
         self.init = init
         self.max_iter = max_iter
@@ -242,6 +264,18 @@ class DeepNMF(ChainEstimator):
                 "layer_sizes must name at least one layer, got none; (20, 10) makes X ≈ F₁ (m×20) F₂ (20×10) F₃ (10×n)"
             )
         return tuple(check_size("every layer size", r) for r in sizes)
+
+    def _layer_weights(self, layers: int) -> tuple[float, ...] | None:
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}; choose one")
+        weights = check_weights(self.layer_weights, layers)
+        if self.objective == "layerwise":
+            return weights
+        if set(weights) != {1.0}:
+            raise ValueError(
+                f"layer_weights are for objective='layerwise', got {self.layer_weights!r} for 'global'; leave them at 1"
+            )
+        return None
 
 
 def _pair(W: Any, H: Any) -> tuple[Any, Any] | None:

@@ -26,8 +26,8 @@ class Health:
 
     Attributes:
         kkt_residual: distance from a stationary point, scale-free (see ``kkt_residual``); small means converged.
-        locked_entries: for each factor the number of entries at zero that the objective wants to grow and the solver
-            cannot move (only a multiplicative solver has these).
+        locked_entries: for each factor, and layer-wise then for each code, the number of entries at zero that the
+            objective wants to grow and the solver cannot move (only a multiplicative solver has these).
         locked_components: components most of whose entries are locked, or that are zero on both sides of the product,
             where the gradient vanishes and no solver can move them.
         dead_components: components that add nothing to the product: zero on one side at least.
@@ -79,7 +79,7 @@ def inspect(state: State, rule: Rule, penalties: Penalties, *, not_finite_at: in
         messages.append(
             f"NaN or inf appeared at step {not_finite_at}; the last finite factors were kept; lower learning_rate"
         )
-    many = max(count / F.numel() for count, F in zip(counts, chain.factors, strict=True)) > 0.05
+    many = max(count / F.numel() for count, F in zip(counts, chain.variables, strict=True)) > 0.05
     if many or 5 * len(stuck) > sum(chain.layer_sizes):
         messages.append(
             f"locked at zero: {sum(counts)} entries, {len(stuck)} of {sum(chain.layer_sizes)} components, so a low "
@@ -123,6 +123,8 @@ def _locked_components(chain: Chain, locked: list[torch.Tensor]) -> tuple[Compon
     for layer in range(chain.depth - 1):
         left, right = chain.factors[layer], chain.factors[layer + 1]
         stationary = (left == 0).all(0) & (right == 0).all(1)
+        if layer < len(chain.codes):
+            stationary &= (chain.codes[layer] == 0).all(1)
         share = (locked[layer].sum(0) + locked[layer + 1].sum(1)) / (left.shape[0] + right.shape[1])
         components += [(layer, k) for k in (stationary | (share > LOCKED_SHARE)).nonzero().flatten().tolist()]
     return tuple(components)

@@ -143,7 +143,8 @@ def without_unseen(blocks: RowBlocks, chain: Chain) -> Chain:
     seen_rows, seen_columns = blocks.observed.any(1), blocks.observed.any(0)
     if seen_rows.all() and seen_columns.all():
         return chain
-    return Chain((chain.first * seen_rows.unsqueeze(1), *chain.factors[1:-1], chain.last * seen_columns))
+    factors = chain.first * seen_rows.unsqueeze(1), *chain.factors[1:-1], chain.last * seen_columns
+    return chain.with_variables((*factors, *(Z * seen_columns for Z in chain.codes)))
 
 
 def best_scale(blocks: RowBlocks, chain: Chain) -> float:

@@ -7,6 +7,9 @@ With the chain split before its last factor, A ≈ L H, one step leaves C = Lᵀ
 and P = LᵀL, Q = HHᵀ are what the solver forms anyway, so a row of History costs O(r³) and never looks at A. The
 arithmetic is done for many steps at once, because at small sizes calling a kernel costs more than running it. Where
 entries of A are missing, the error is that of the observed ones, and takes a pass over A of its own.
+
+A layer-wise fit has a column more, layerwise_error: Σ λ_l ‖Z_{l−1} − F_l Z_l‖²/‖A‖², what it minimizes. The others are
+those of the product F₁ … F_L as in any fit.
 """
 
 import time
@@ -20,7 +23,7 @@ from torch import Tensor
 
 from rankscope.nmf.advance import Trace
 from rankscope.nmf.blocks import RowBlocks
-from rankscope.nmf.chain import Chain
+from rankscope.nmf.chain import Chain, Layers
 from rankscope.spectra import gram_singular_values
 from rankscope.trace.history import Columns, History, Rows
 
@@ -36,12 +39,13 @@ class Sighting(NamedTuple):
     step: int
     seconds: float
     factors: tuple[Tensor, ...]
+    layers: Layers | None
     trace: Trace
 
     @property
     def chain(self) -> Chain:
         """The chain anew: the one that was seen holds products, and many of those would push A out of the cache."""
-        return Chain(self.factors)
+        return Chain(self.factors, self.layers)
 
 
 @dataclass
@@ -64,9 +68,10 @@ class Watch:
     def see(self, step: int, chain: Chain, trace: Trace) -> bool:
         """Remember a step; True when it is time to flush: when enough wait, or when prompt after 3% more steps."""
         if not self._most_pending:
-            size = sum(F.numel() * F.element_size() for F in chain.factors)
+            size = sum(F.numel() * F.element_size() for F in chain.variables)
             self._most_pending = max(1, min(MAX_PENDING, PENDING_BYTES // size))
-        self._pending.append(Sighting(step, time.perf_counter() - self._started, chain.factors, trace))
+        seconds = time.perf_counter() - self._started
+        self._pending.append(Sighting(step, seconds, chain.factors, chain.layers, trace))
         return len(self._pending) >= (min(self._most_pending, 1 + step // 32) if self.prompt else self._most_pending)
 
     def flush(self) -> tuple[list[Sighting], Columns]:
@@ -75,26 +80,30 @@ class Watch:
         if not seen:
             return seen, {name: np.empty(0) for name in self.history.columns}
         squared_error, sigma = _measure(seen, self.blocks)
-        norm = self.blocks.squared_norm
+        further = {}
+        if seen[0].layers is not None:
+            further["layerwise_error"] = self._relative(_measure_layers(seen, self.blocks))
         rows = Rows(
             step=[sighting.step for sighting in seen],
             seconds=[sighting.seconds for sighting in seen],
-            relative_error=squared_error / norm if norm > 0 else squared_error.where(squared_error == 0, torch.inf),
+            relative_error=self._relative(squared_error),
             absolute_error=squared_error.sqrt(),
             sigma=sigma,
+            further=further,
         )
         return seen, self.history.extend(rows)
+
+    def _relative(self, squared_error: Tensor) -> Tensor:
+        norm = self.blocks.squared_norm
+        return squared_error / norm if norm > 0 else squared_error.where(squared_error == 0, torch.inf)
 
 
 def _measure(seen: Sequence[Sighting], blocks: RowBlocks) -> tuple[Tensor, Tensor]:
     """‖A − B‖² (T) and the singular values of B (T, r) of the products B at T sightings, in float64."""
-    P, Q, inner = (torch.stack(tensors) for tensors in zip(*(sighting.trace for sighting in seen), strict=True))
+    P, Q, inner = (torch.stack(tensors) for tensors in zip(*(sighting.trace[:3] for sighting in seen), strict=True))
     squared_error = blocks.squared_norm - 2 * inner + (P * Q).sum((1, 2))
 
-    # Where entries are missing, S was taken with those of an earlier product in their place.
-    outdated = blocks.observed is not None
-    cancelled = (squared_error < CANCELLATION[blocks.dtype] * blocks.squared_norm) | outdated
-    for t in cancelled.nonzero().flatten().tolist():
+    for t in _cancelled(squared_error, blocks):
         chain = seen[t].chain
         squared_error[t] = blocks.squared_residual(chain.first, chain.dictionary)
 
@@ -104,3 +113,20 @@ def _measure(seen: Sequence[Sighting], blocks: RowBlocks) -> tuple[Tensor, Tenso
     sigma = torch.full(P.shape[:2], torch.nan, dtype=torch.float64, device=P.device)
     sigma[finite] = gram_singular_values(P[finite], Q[finite])
     return squared_error, sigma
+
+
+def _measure_layers(seen: Sequence[Sighting], blocks: RowBlocks) -> Tensor:
+    """Σ λ_l ‖Z_{l−1} − F_l Z_l‖² (T) at T sightings of a layer-wise fit, in float64."""
+    sums = torch.stack([sighting.trace.layers for sighting in seen if sighting.trace.layers is not None])
+    first, later = (blocks.squared_norm + sums[:, 0]), sums[:, 1]
+    for t in _cancelled(first, blocks):
+        chain = seen[t].chain
+        first[t] = blocks.squared_residual(chain.first, chain.basis)
+    return seen[0].chain.weights[0] * first + later
+
+
+def _cancelled(squared_error: Tensor, blocks: RowBlocks) -> list[int]:
+    """Where the difference of traces does not tell the error."""
+    # Where entries are missing, S was taken with those of an earlier product in their place.
+    outdated = blocks.observed is not None
+    return ((squared_error < CANCELLATION[blocks.dtype] * blocks.squared_norm) | outdated).nonzero().flatten().tolist()

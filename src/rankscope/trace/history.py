@@ -36,11 +36,14 @@ class Rows:
     """‖A − B‖_F (T)."""
     sigma: Tensor
     """The singular values of B, descending (T, r)."""
+    further: Mapping[str, Tensor] = field(default_factory=dict)
+    """Columns of their own (T), the same ones in every batch of rows."""
 
 
 @dataclass
 class History:
-    """A table that grows: step, seconds, relative and absolute error, the measures, σ₁ and σ₂ (0 for rank one).
+    """A table that grows: step, seconds, relative and absolute error, the measures, σ₁ and σ₂ (0 for rank one), and
+    whatever further columns the rows bring.
 
     Args:
         measures: further named functions of the singular values, a column each beside those of ``MEASURES``.
@@ -48,6 +51,7 @@ class History:
 
     measures: Mapping[str, Measure] = field(default_factory=dict)
     _parts: list[Columns] = field(default_factory=list, init=False, repr=False)
+    _further: tuple[str, ...] = field(default=(), init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.measures = {**MEASURES, **self.measures}
@@ -58,7 +62,8 @@ class History:
         second = sigma[:, 1] if sigma.shape[1] > 1 else torch.zeros_like(sigma[:, 0])
         measured = {name: formula(measure)(sigma) for name, measure in self.measures.items()}
         tensors = {"relative_error": rows.relative_error, "absolute_error": rows.absolute_error, **measured}
-        tensors |= {"sigma_1": sigma[:, 0], "sigma_2": second}
+        tensors |= {"sigma_1": sigma[:, 0], "sigma_2": second, **rows.further}
+        self._further = tuple(rows.further)
         part = {"step": np.array(rows.step), "seconds": np.array(rows.seconds)}
         part |= {name: value.cpu().numpy() for name, value in tensors.items()}
         self._parts.append(part)
@@ -75,7 +80,16 @@ class History:
     @property
     def columns(self) -> list[str]:
         """The names of the columns, in order."""
-        return ["step", "seconds", "relative_error", "absolute_error", *self.measures, "sigma_1", "sigma_2"]
+        return [
+            "step",
+            "seconds",
+            "relative_error",
+            "absolute_error",
+            *self.measures,
+            "sigma_1",
+            "sigma_2",
+            *self._further,
+        ]
 
     def __len__(self) -> int:
         return sum(len(part["step"]) for part in self._parts)
