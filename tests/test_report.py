@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from rankscope.report import build_report
-from rankscope.report.charts import comparison, thin
-from rankscope.report.contents import Fit
+from rankscope.report.charts import comparison, staircase, thin
+from rankscope.report.contents import CURVE, Fit
 from rankscope.report.images import image_shape, picture
 from rankscope.report.tables import TITLES
 from rankscope.runs import Run
@@ -79,6 +79,28 @@ def test_plateaus_are_shaded_and_levels_dashed(run: Run, page: Page) -> None:
     assert [note["text"] for note in layout["annotations"]] == ["k = 1"]
     drawn = [level["effective_rank"] for level in facts["levels"] if level["effective_rank"] <= facts["effective_rank"]]
     assert [line["y0"] for line in lines] == pytest.approx(drawn)
+
+
+def test_of_many_levels_only_those_at_a_plateau_cross_the_chart() -> None:
+    curve = pd.DataFrame({name: np.linspace(1, 16, 50) for name in CURVE})
+    levels = [
+        {"k": k, "effective_rank": rank} for k, rank in enumerate([1, 1.9, 2.5, *range(3, 16), 14.9, 99], start=1)
+    ]
+    plateaus = [{"start": 3, "end": 9, "k": 2}, {"start": 20, "end": 30, "k": 17}, {"start": 40, "end": 45, "k": None}]
+    lines = [
+        shape
+        for shape in staircase(Fit("a", curve, {"levels": levels, "plateaus": plateaus}, {}))["layout"]["shapes"]
+        if shape["type"] == "line"
+    ]
+    across = [line["label"]["text"] for line in lines if line["x1"] == 1]
+    assert across == ["best rank 2", "best rank 17"]
+    heights = [line["y0"] for line in lines]
+    assert heights == sorted(heights)
+    assert min(np.diff(heights)) >= 0.05 * 16
+    assert max(heights) <= 1.04 * 16
+    assert all(line["x1"] <= 0.1 for line in lines if line["label"]["text"] not in across)
+    few = staircase(Fit("a", curve, {"levels": levels[:6]}, {}))["layout"]["shapes"]
+    assert [line["x1"] for line in few] == [1] * 5  # 2.5 would touch 1.9 or 3
 
 
 def test_several_fits_are_compared_and_one_is_not(page: Page, tmp_path: Path) -> None:

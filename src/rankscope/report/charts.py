@@ -17,6 +17,7 @@ _ZERO = 0.4
 _HOVER = "%{y:.5~g}"
 _LOGARITHMIC = ("relative_error",)
 _INKS = 8
+_FEW_LEVELS, _EDGE, _ROOM = 6, 0.08, 0.05  # lines across a chart, length of the others, least distance of two
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -38,7 +39,7 @@ def staircase(fit: Fit, *, fits: int = 1) -> dict[str, Any]:
     figure.add_trace(_line(x, curve["nuclear_over_operator"], "nuclear / operator", ink=2, width=1.25).update(sigma))
     figure.add_trace(_line(x, error.where(error > 0), "relative error", ink=1, width=2.5).update(yaxis="y2"))
     figure.update_layout(
-        shapes=[*(_shade(a, b) for a, b, _ in plateaus), *_level_lines(fit.levels, curve["effective_rank"])],
+        shapes=[*(_shade(a, b) for a, b, _ in plateaus), *_level_lines(fit)],
         annotations=[_note(*plateau) for plateau in plateaus],
         xaxis={"hoverformat": ",.0f", "unifiedhovertitle": {"text": "step %{x}"}, "dtick": _tick(x)},
         # The levels are the grid.
@@ -172,19 +173,35 @@ def _note(start: float, end: float, text: str) -> dict[str, Any]:
     return {**place, "text": escape(text, quote=False), "showarrow": False, "font": {"size": 12}}
 
 
-def _level_lines(levels: Sequence[Mapping[str, Any]], rank: pd.Series) -> list[dict[str, Any]]:
-    """The levels inside the drawn range, leaving out those that would touch the one below."""
+def _level_lines(fit: Fit) -> list[dict[str, Any]]:
+    """The levels inside the drawn range, leaving out those that would touch another.
+
+    Where there are many, only those that a plateau sits at cross the chart; the others are marks at its edge.
+    """
+    rank = fit.curve["effective_rank"]
     top = float(rank.max()) * 1.04 if rank.notna().any() else 0.0
-    lines: list[dict[str, Any]] = []
-    last = -np.inf
-    for level in levels:
-        value = level.get("effective_rank")
-        if not isinstance(value, int | float) or value > top or value - last < 0.05 * top:
-            continue
-        last = value
-        text = escape(f"best rank {level.get('k', '?')}", quote=False)
-        label = {"text": text, "textposition": "start", "yanchor": "bottom", "font": {"size": 11}}
-        line = {"width": 1, "dash": "dash", "color": "rgba(128,128,128,0.6)"}
-        place = {"type": "line", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": value, "y1": value}
-        lines.append({**place, "layer": "below", "line": line, "label": label})
-    return lines
+    numbers = [level for level in fit.levels if isinstance(level.get("effective_rank"), int | float)]
+    reached = [(float(level["effective_rank"]), level.get("k", "?")) for level in numbers]
+    reached = [level for level in reached if level[0] <= top]
+    matched = {plateau.get("k") for plateau in fit.plateaus if isinstance(plateau.get("k"), int)}
+    chosen: list[tuple[float, Any]] = []
+    for value, k in sorted(reached, key=lambda level: level[1] not in matched):
+        if all(abs(value - other) >= _ROOM * top for other, _ in chosen):
+            chosen.append((value, k))
+    return [
+        _level_line(
+            value,
+            k,
+            across=1.0 if len(reached) <= _FEW_LEVELS or k in matched else _EDGE,
+            below=value > 0.97 * top,  # above the line its name would leave the chart
+        )
+        for value, k in sorted(chosen, key=lambda level: level[0])
+    ]
+
+
+def _level_line(value: float, k: object, *, across: float, below: bool) -> dict[str, Any]:
+    text = escape(f"best rank {k}", quote=False)
+    label = {"text": text, "textposition": "start", "yanchor": "top" if below else "bottom", "font": {"size": 11}}
+    line = {"width": 1, "dash": "dash", "color": "rgba(128,128,128,0.6)"}
+    place = {"type": "line", "xref": "paper", "yref": "y", "x0": 0, "x1": across, "y0": value, "y1": value}
+    return {**place, "layer": "below", "line": line, "label": label}
