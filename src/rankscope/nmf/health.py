@@ -6,16 +6,19 @@ A run whose entries are stuck at zero looks just like low-rank bias, so a fit mu
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from rankscope.nmf.advance import Penalties, State, kkt_residual, subproblems
 from rankscope.nmf.chain import Chain
 from rankscope.nmf.rules import BlockRule, Rule
+from rankscope.nmf.subproblem import Subproblem
 
 Component = tuple[int, int]
 """(layer, k), both from 0: column k of F_{layer+1} and row k of F_{layer+2}."""
 
 # An entry wants to grow when its gradient is below minus this fraction of the root mean square of C; less is rounding.
 GROWTH = 1e-3
+_NONE = (torch.zeros((), dtype=torch.int64), torch.zeros((), dtype=torch.int64))
 # A component is locked when more than this share of its entries is.
 LOCKED_SHARE = 0.5
 
@@ -61,14 +64,10 @@ class Health:
 def inspect(state: State, rule: Rule, penalties: Penalties, *, not_finite_at: int | None = None) -> Health:
     """The health of an evaluated state under a rule."""
     chain = state.chain
-    locked = [
-        _locked(F, problem)
-        if isinstance(rule, BlockRule) and rule.multiplies
-        else torch.zeros_like(F, dtype=torch.bool)
-        for F, problem in subproblems(state, penalties)
-    ]
+    multiplies = isinstance(rule, BlockRule) and rule.multiplies
+    locked = [_locked(F, problem) if multiplies else _NONE for F, problem in subproblems(state, penalties)]
     dead, stuck = _dead_components(chain), _locked_components(chain, locked)
-    counts = tuple(int(mask.sum()) for mask in locked)
+    counts = tuple(int(columns.sum()) for _, columns in locked)
     others = (torch.linalg.matrix_norm(F.to(torch.float64)) for F in chain.factors[1:])
     norms = [state.G.diagonal().sum().sqrt().item(), *(norm.item() for norm in others)]
     shrunk = [penalty.l1 > 0 or penalty.l2 > 0 for penalty in penalties]
@@ -105,9 +104,11 @@ def inspect(state: State, rule: Rule, penalties: Penalties, *, not_finite_at: in
     )
 
 
-def _locked(F: torch.Tensor, problem) -> torch.Tensor:
+def _locked(F: Tensor, problem: Subproblem) -> tuple[Tensor, Tensor]:
+    """How many entries are locked in each row and in each column of F."""
     threshold = GROWTH * torch.linalg.vector_norm(problem.C) / problem.C.numel() ** 0.5
-    return torch.cat([(part == 0) & (piece.gradient(part) < -threshold) for part, piece in problem.pieces(F)])
+    pieces = [(part == 0) & (piece.gradient(part) < -threshold) for part, piece in problem.pieces(F)]
+    return torch.cat([mask.sum(1) for mask in pieces]), torch.stack([mask.sum(0) for mask in pieces]).sum(0)
 
 
 def _dead_components(chain: Chain) -> tuple[Component, ...]:
@@ -118,13 +119,13 @@ def _dead_components(chain: Chain) -> tuple[Component, ...]:
     )
 
 
-def _locked_components(chain: Chain, locked: list[torch.Tensor]) -> tuple[Component, ...]:
+def _locked_components(chain: Chain, locked: list[tuple[Tensor, Tensor]]) -> tuple[Component, ...]:
     components: list[Component] = []
     for layer in range(chain.depth - 1):
         left, right = chain.factors[layer], chain.factors[layer + 1]
         stationary = (left == 0).all(0) & (right == 0).all(1)
         if layer < len(chain.codes):
             stationary &= (chain.codes[layer] == 0).all(1)
-        share = (locked[layer].sum(0) + locked[layer + 1].sum(1)) / (left.shape[0] + right.shape[1])
+        share = (locked[layer][1] + locked[layer + 1][0]) / (left.shape[0] + right.shape[1])
         components += [(layer, k) for k in (stationary | (share > LOCKED_SHARE)).nonzero().flatten().tolist()]
     return tuple(components)

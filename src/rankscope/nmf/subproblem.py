@@ -35,7 +35,10 @@ class Hessian:
         """P F Q."""
         if self.P is not None:
             F = self.P @ F
-        return F if self.Q is None else F @ self.Q
+        if self.Q is None:
+            return F
+        # Q is symmetric, and what lies in memory as F does is fast to add to it.
+        return (self.Q @ F.mT).mT if F.stride(0) == 1 else F @ self.Q
 
     def diagonal(self, F: Tensor) -> Tensor:
         """diag(P) F diag(Q): every entry times its own curvature."""
@@ -97,7 +100,8 @@ class Subproblem:
 
     def residual(self, F: Tensor) -> tuple[Tensor, Tensor]:
         """(‖v‖², ‖C‖²) in float64, which sums over row blocks."""
-        return self.violation(F).double(), self.C.square().sum(dtype=torch.float64)
+        scale = torch.stack([piece.C.square().sum(dtype=torch.float64) for _, piece in self.pieces(F)]).sum()
+        return self.violation(F).double(), scale
 
 
 def _largest_eigenvalue(M: Tensor | None) -> float:

@@ -45,8 +45,7 @@ class Multiplicative(BlockRule):
             numerator = numerator + negative
         # Where the denominator is 0, F is 0 too or the whole component is; the quotient must only stay finite.
         smallest = torch.finfo(torch.float32).eps
-        updated = numerator / denominator.masked_fill_(denominator == 0, smallest)
-        updated.mul_(F)
+        updated = torch.div(numerator, denominator.masked_fill_(denominator == 0, smallest), out=denominator).mul_(F)
         if not problem.penalty.separation:
             return updated
         # The majorizer behind the update holds for quadratics; its direction, −F/(P F Q + ∇⁺) ∘ ∇f, descends anyway.
