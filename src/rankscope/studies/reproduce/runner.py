@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rankscope.nmf.workers import one_thread
 from rankscope.report import build_report
 from rankscope.runs import Run
-from rankscope.studies.reproduce import completion, digits, staircase, two_by_two
+from rankscope.studies.reproduce import claim, completion, digits, staircase, two_by_two
 from rankscope.studies.reproduce.experiment import Check, Experiment, Findings
 
 STUDY = "reproduce"
@@ -21,6 +21,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "completion": completion.EXPERIMENT,
     "two-by-two": two_by_two.EXPERIMENT,
     "digits": digits.EXPERIMENT,
+    "claim": claim.EXPERIMENT,
 }
 
 
