@@ -28,7 +28,6 @@ app = App(
 data_app = App(name="data", help="The data sets: what is here, and where.")
 app.command(data_app)
 app["--help"].group = app["--version"].group = Group("Help")
-Out = Annotated[Path, Parameter(help="The folder that run folders go into.")]
 
 
 def _whole(type_: type, tokens: Sequence[Token]) -> int:
@@ -39,7 +38,23 @@ def _whole(type_: type, tokens: Sequence[Token]) -> int:
         raise ValueError(f"it must be a whole number, got {tokens[0].value!r}") from None
 
 
+def _number(type_: type, tokens: Sequence[Token]) -> float:
+    try:
+        return float(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"it must be a number, got {tokens[0].value!r}") from None
+
+
+def _folder(type_: type, tokens: Sequence[Token]) -> Path:
+    """No name at all would be this very folder."""
+    if not tokens[0].value.strip():
+        raise ValueError(f"it must name a folder, got {tokens[0].value!r}; pass . for this one, or leave it out")
+    return Path(tokens[0].value)
+
+
 Whole = Annotated[int, Parameter(converter=_whole)]
+Number = Annotated[float, Parameter(converter=_number)]
+Out = Annotated[Path, Parameter(help="The folder that run folders go into.", converter=_folder)]
 
 
 def main() -> None:
@@ -55,7 +70,7 @@ def run(tokens: list[str]) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; what was done is kept in the run folder", 130, debug)
     except CycloptsError as error:
-        return _fail(_one_line(error), 2, debug)
+        return _fail(_with_help(error), 2, debug)
     except (
         ValueError,
         FileNotFoundError,
@@ -76,15 +91,15 @@ def nmf(
     max_iter: Whole = 500,
     stop: Stop = "tolerance",
     plateau: str = "first",
-    tol: float = 1e-4,
+    tol: Number = 1e-4,
     rows: str | None = None,
     resize: str | None = None,
-    learning_rate: float | None = None,
+    learning_rate: Number | None = None,
     inner_sweeps: str = "auto",
     l1: str = "0",
     l2: str = "0",
-    cosine_separation: float = 0.0,
-    init_scale: float = 1.0,
+    cosine_separation: Number = 0.0,
+    init_scale: Number = 1.0,
     seed: Whole = 0,
     out: Out = Path("runs"),
 ) -> None:
@@ -356,6 +371,13 @@ def _fail(message: str, code: int, debug: bool) -> int:
         traceback.print_exc()
     _note(f"rankscope: {message}")
     return code
+
+
+def _with_help(error: CycloptsError) -> str:
+    """What was wrong with the call, and where it says what would be right."""
+    command = " ".join(["rankscope", *(error.command_chain or ())])
+    words = _one_line(error).rstrip(".")
+    return f"{words}{' ' if words.endswith('?') else '; '}`{command} --help` lists what it takes"
 
 
 def _one_line(error: BaseException) -> str:

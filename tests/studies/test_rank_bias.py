@@ -129,12 +129,14 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_written(tmp_path, s
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"solver": ["newton"]}, "solver: .*'hals'.*got 'newton'"),
-        ({"init": ["custom", "x"]}, "init: "),
-        ({"ranks": ["many"]}, "ranks: .*integer.*got 'many'"),
-        ({"plateau": "0"}, "plateau: "),
-        ({"seed": -1}, "seed: .*got -1"),
-        ({"colour": 1}, "colour: extra inputs"),
+        ({"solver": ["newton"]}, "solver must be 'hals'.*, got 'newton'; choose one"),
+        ({"init": ["custom", "x"]}, "init must be 'random'.*, got 'custom'; choose one"),
+        ({"ranks": ["many"]}, "ranks must be whole numbers, got 'many'; pass for example 20"),
+        ({"plateau": "0"}, "plateau must be first, last or a whole number from 1, got '0'; pass"),
+        ({"max_iter": "many"}, "max_iter must be a whole number, got 'many'; pass one such as 10"),
+        ({"tol": "small"}, "tol must be a number, got 'small'; pass one such as 0.1"),
+        ({"seed": -1}, "seed must be a whole number from 0, got -1; pass"),
+        ({"colour": 1}, "colour is no setting, got 1; leave it out"),
     ],
 )
 def test_wrong_settings_are_named_in_one_line(settings, message):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from rankscope.datasets import DatasetInfo, load
 from rankscope.nmf import NMF, DeepNMF, levels
@@ -23,20 +23,28 @@ from rankscope.report import build_report
 from rankscope.runs import Run
 from rankscope.studies.figures import draw_run
 from rankscope.studies.recorder import Recorder
+from rankscope.studies.settings import configured
 
 # As for the estimators, but for factors that only a program can give.
 Init = Literal["random", "eye", "nndsvd", "nndsvda"]
 WITHOUT_RATE = ("hals", "mu")
-REMEDIES = {
-    "ranks": "use whole numbers, as in 20 or 20,10",
-    "resize": "use height,width, as in 28,28",
-    "l1": "use one number, or one for each factor, as in 0,0.1",
-    "l2": "use one number, or one for each factor, as in 0,0.1",
-    "seed": "use a whole number from 0",
-}
 RULES = {
+    "ranks": "must be whole numbers",
+    "resize": "must be two whole numbers, height and width",
+    "l1": "must be one number or one for each factor",
+    "l2": "must be one number or one for each factor",
     "plateau": "must be first, last or a whole number from 1",
     "inner_sweeps": "must be auto or a whole number from 1",
+    "seed": "must be a whole number from 0",
+}
+REMEDIES = {
+    "ranks": "pass for example 20, or 20,10 for a deep chain",
+    "resize": "pass for example 28,28",
+    "l1": "pass for example 0.1, or 0,0.1",
+    "l2": "pass for example 0.1, or 0,0.1",
+    "plateau": "pass for example 2",
+    "inner_sweeps": "leave it at auto",
+    "seed": "pass for example 0",
 }
 
 
@@ -102,13 +110,7 @@ class Problem(NamedTuple):
 
 def configure(**settings: Any) -> RankBiasConfig:
     """A configuration from loose settings; ValueError in one line for the first that is wrong."""
-    try:
-        return RankBiasConfig(**settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"
-        rule = f"{name}: {RULES.get(name, first['msg'].lower())}, got {first['input']!r}"
-        raise ValueError(f"{rule}; {REMEDIES[name]}" if name in REMEDIES else rule) from None
+    return configured(RankBiasConfig, settings, rules=RULES, remedies=REMEDIES)
 
 
 def run(config: RankBiasConfig, *, progress: bool = False, say: Callable[[str], None] = lambda line: None) -> Run:
