@@ -22,11 +22,12 @@ def normal(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Te
 @pytest.mark.parametrize("batch", [(), (1,), (5,), (2, 3), (64,), (0,)])
 def test_forward_is_the_product_with_the_matrix(make, shape, batch):
     structure, x = make(shape), normal(*batch, shape[1])
-    expected = x @ structure.matrix().T
+    expected, bias = x @ structure.matrix().T, normal(shape[0])
     for route in (structure, structure.multiply):
-        y = route(x)
-        assert y.shape == (*batch, shape[0])
-        assert torch.allclose(y, expected, rtol=0, atol=1e-12)
+        for b in (None, bias):
+            y = route(x, b)
+            assert y.shape == (*batch, shape[0])
+            assert torch.allclose(y, expected if b is None else expected + b, rtol=0, atol=1e-12)
 
 
 def test_forward_takes_a_cheaper_route_than_the_matrix_where_there_is_one():
@@ -34,7 +35,7 @@ def test_forward_takes_a_cheaper_route_than_the_matrix_where_there_is_one():
     structure.matrix = lambda: pytest.fail("formed W")
     structure(torch.ones(3, 60))
     full = LowRank(4, 6, 4)  # 240 against 48 + 96 operations for a hundred vectors: forming W is cheaper.
-    full.multiply = lambda x: pytest.fail("multiplied by factors")
+    full.multiply = lambda x, bias: pytest.fail("multiplied by factors")
     full(torch.ones(100, 6))
 
 
@@ -50,8 +51,10 @@ def test_both_orders_of_a_kronecker_product_agree():
     assert torch.allclose(single.matrix(), torch.kron(A, B), atol=1e-14)
 
 
-def test_gradients_are_those_of_finite_differences(make):
+@pytest.mark.parametrize("overhead", [-(10**9), 10**9], ids=["through the parts", "W formed"])
+def test_gradients_are_those_of_finite_differences(make, overhead):
     structure = make((6, 4))
+    structure.overhead = overhead
     names = [name for name, _ in structure.named_parameters()]
 
     def forward(x: Tensor, *parameters: Tensor) -> Tensor:

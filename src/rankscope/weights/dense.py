@@ -40,8 +40,8 @@ class Dense(Structure):
     def matrix(self) -> Tensor:
         return self.W
 
-    def multiply(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.W)
+    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(x, self.W, bias)
 
     def matrix_flops(self) -> int:
         return 0

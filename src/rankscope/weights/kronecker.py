@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from rankscope.spectra import singular_values
 from rankscope.weights.structure import (
+    SMALL_PRODUCTS,
     Nearest,
     Structure,
+    added,
     calibrate,
     check_range,
     dense_singular_values,
@@ -46,6 +48,8 @@ class Kronecker(Structure):
             out of range.
     """
 
+    overhead = SMALL_PRODUCTS
+
     def __init__(
         self,
         out_features: int,
@@ -72,23 +76,27 @@ class Kronecker(Structure):
         return nearest(cls(out_features, in_features, terms, left_shape=left_shape, generator=torch.Generator()), W)
 
     def matrix(self) -> Tensor:
-        W = torch.einsum("kab,kcd->acbd", self.A, self.B)
-        return W.reshape(self.out_features, self.in_features)
+        (o1, i1), (o2, i2) = self.left_shape, self.right_shape
+        rearranged = self.A.flatten(1).mT @ self.B.flatten(1)  # (o₁ i₁) × (o₂ i₂)
+        return rearranged.view(o1, i1, o2, i2).transpose(1, 2).reshape(self.out_features, self.in_features)
 
-    def multiply(self, x: Tensor) -> Tensor:
-        # Two matrix products, with the terms side by side in one and summed over by the other.
+    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        # Two products, with the terms side by side in one and summed over by the other. The second is one of matrices
+        # for each x, whose results lie as they are wanted; one product for all of them would have to be transposed.
         (o1, i1), (o2, i2), K = self.left_shape, self.right_shape, self.terms
+        shift = None if bias is None else bias.view(1, o1, o2)
         left_first, right_first = self._orders()
         if right_first <= left_first:
             Z = x.reshape(-1, i2) @ self.B.flatten(0, 1).mT  # (batch i1) × (K o2)
-            Z = Z.reshape(-1, i1, K, o2).permute(2, 1, 0, 3).reshape(K * i1, -1)
-            Y = self.A.transpose(0, 1).reshape(o1, K * i1) @ Z  # o1 × (batch o2)
+            Z = Z.reshape(-1, i1, K, o2).transpose(1, 2).reshape(-1, K * i1, o2)
+            left = self.A.transpose(0, 1).reshape(o1, K * i1)
+            Y = added(shift, left.expand(len(Z), -1, -1), Z)
         else:
-            X = x.reshape(-1, i1, i2).transpose(0, 1).reshape(i1, -1)
-            Z = self.A.flatten(0, 1) @ X  # (K o1) × (batch i2)
-            Z = Z.reshape(K, o1, -1, i2).permute(1, 2, 0, 3).reshape(-1, K * i2)
-            Y = Z @ self.B.mT.flatten(0, 1)  # (o1 batch) × o2
-        return Y.reshape(o1, -1, o2).transpose(0, 1).reshape(*x.shape[:-1], self.out_features)
+            X = x.reshape(-1, i1, i2)
+            Z = torch.bmm(self.A.flatten(0, 1).expand(len(X), -1, -1), X)  # batch × (K o1) × i2
+            Z = Z.reshape(-1, K, o1, i2).transpose(1, 2).reshape(-1, o1, K * i2)
+            Y = added(shift, Z, self.B.mT.flatten(0, 1).expand(len(Z), -1, -1))
+        return Y.reshape(*x.shape[:-1], self.out_features)
 
     def matrix_flops(self) -> int:
         return 2 * self.terms * self.out_features * self.in_features

@@ -27,9 +27,7 @@ class StructuredLinear(nn.Module):
         self._reset_bias(generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.structure(x)
-        # Under autocast y is of lower precision than b, and stays so, as nn.Linear's output does.
-        return y if self.bias is None else y + self.bias.to(y.dtype)
+        return self.structure(x, self.bias)
 
     @property
     def weight(self) -> Tensor:

@@ -57,8 +57,8 @@ class LowRank(Structure):
     def matrix(self) -> Tensor:
         return self.U @ self.V.mT
 
-    def multiply(self, x: Tensor) -> Tensor:
-        return F.linear(x @ self.V, self.U)
+    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(x @ self.V, self.U, bias)
 
     def matrix_flops(self) -> int:
         return 2 * self.out_features * self.in_features * self.V.shape[1]

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from rankscope.spectra import spectrum
 from rankscope.weights.structure import (
+    SMALL_PRODUCTS,
     Nearest,
     Structure,
+    added,
     calibrate,
     check_range,
     divisors,
@@ -51,6 +53,8 @@ class Monarch(Structure):
             of range.
     """
 
+    overhead = SMALL_PRODUCTS
+
     def __init__(
         self,
         out_features: int,
@@ -79,12 +83,12 @@ class Monarch(Structure):
         W = torch.einsum("banr,nrbk->nkab", self.C, self.D)
         return W.reshape(self.out_features, self.in_features)
 
-    def multiply(self, x: Tensor) -> Tensor:
+    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         # Features first, so that each step is one batch of products of matrices that lie as they are needed.
         X = x.reshape(-1, self.in_features).mT.reshape(self.m0, self.m1, -1).transpose(0, 1)
         Z = self.C.flatten(2).mT @ X  # m1 × (n0 R) × batch
         Z = Z.reshape(self.m1, self.n0, self.rank, -1).permute(1, 2, 0, 3).flatten(1, 2)
-        Y = self.D.flatten(1, 2).mT @ Z  # n0 × n1 × batch
+        Y = added(None if bias is None else bias.view(self.n0, self.n1, 1), self.D.flatten(1, 2).mT, Z)
         return Y.flatten(0, 1).mT.reshape(*x.shape[:-1], self.out_features)
 
     def matrix_flops(self) -> int:

@@ -47,8 +47,8 @@ class Nonlinear(Structure):
     def matrix(self) -> Tensor:
         return self.phi(self.inner.matrix())
 
-    def multiply(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.matrix())
+    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(x, self.matrix(), bias)
 
     def matrix_flops(self) -> int:
         return self.inner.matrix_flops() + self.phi.flops_per_entry * self.out_features * self.in_features

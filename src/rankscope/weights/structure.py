@@ -10,7 +10,7 @@ counted for one forward pass: two for a multiply-add, one for an elementary func
 
 import math
 from abc import ABC, abstractmethod
-from typing import Generic, NamedTuple, TypeVar, cast
+from typing import ClassVar, Generic, NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,13 +35,16 @@ class Structure(nn.Module, ABC):
         self.out_features = check_range("out_features", out_features, 1)
         self.in_features = check_range("in_features", in_features, 1)
 
+    overhead: ClassVar[int] = 0
+    """What the calls of `multiply` cost beside one product, in floating-point operations of the same time."""
+
     @abstractmethod
     def matrix(self) -> Tensor:
         """W (out×in), formed."""
 
     @abstractmethod
-    def multiply(self, x: Tensor) -> Tensor:
-        """x Wᵀ for x (…, in) through the parts of W."""
+    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x Wᵀ + b for x (…, in) through the parts of W."""
 
     @abstractmethod
     def matrix_flops(self) -> int:
@@ -74,14 +77,14 @@ class Structure(nn.Module, ABC):
     @abstractmethod
     def _approach(self, W: Tensor) -> None: ...
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x Wᵀ (…, out) for x (…, in), forming W only where that takes fewer operations."""
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x Wᵀ + b (…, out) for x (…, in), forming W where that takes less time."""
         if x.shape[-1] != self.in_features:
             raise ValueError(f"the last dimension of x must be in_features = {self.in_features}, got {x.shape[-1]}")
         batch = math.prod(x.shape[:-1])
-        if self.multiply_flops(batch) <= self._dense_flops(batch):
-            return self.multiply(x)
-        return F.linear(x, self.matrix())
+        if self.multiply_flops(batch) + self.overhead <= self._dense_flops(batch):
+            return self.multiply(x, bias)
+        return F.linear(x, self.matrix(), bias)
 
     @property
     def num_parameters(self) -> int:
@@ -89,7 +92,7 @@ class Structure(nn.Module, ABC):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def flops(self, batch: int = 1) -> int:
-        """The floating-point operations of one forward pass of a batch of vectors, by the route `forward` takes."""
+        """The fewest floating-point operations of a forward pass of a batch of vectors, W formed or not."""
         return min(self.multiply_flops(batch), self._dense_flops(batch))
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -142,6 +145,15 @@ def nearest(structure: S, W: Tensor) -> Nearest[S]:
     """The structure moved to W's device and precision and to its nearest there."""
     moved = structure.to(device=W.device, dtype=W.dtype)
     return Nearest(moved, moved.set_nearest(W))
+
+
+SMALL_PRODUCTS = 4_000_000
+"""The overhead of a route through batches of small products (measured at 64 to 256 wide)."""
+
+
+def added(shift: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """shift + left @ right for batches of matrices."""
+    return torch.bmm(left, right) if shift is None else torch.baddbmm(shift, left, right)
 
 
 def linear_std(in_features: int) -> float:
