@@ -99,9 +99,10 @@ def evaluate(blocks: RowBlocks, chain: Chain) -> State:
     if chain.layers is not None:
         pair = evaluate(blocks, Chain((chain.first, chain.basis)))
         return _layered(chain, pair.G, pair.S, pair.Cs and pair.Cs[:1])
-    blocks = blocks.filled(chain.first, chain.dictionary)
+    if blocks.observed is not None:
+        blocks = blocks.filled(chain.first, chain.dictionary)
     j, factors = chain.narrowest, chain.factors
-    R = chain.rights[j - 1]
+    R = product(factors[j:])
     inner = product(factors[1:j]) if j > 1 else None
     Tt = R.new_empty(len(R), blocks.shape[0])  # Narrow matrices lie along A's rows: so products with A are fastest.
 
@@ -117,7 +118,7 @@ def evaluate(blocks: RowBlocks, chain: Chain) -> State:
     for i in range(j):  # Left of the narrow place: from T.
         between = factors[i + 1 : j]
         Cs.append(T @ product(between).mT if between else T)
-        T = factors[i].mT @ T
+        T = factors[i].mT @ T if between else T
     for i in range(j, chain.depth - 1):  # Right of it: from S_j.
         Cs.append(S @ chain.rights[i].mT)
         S = factors[i].mT @ S
