@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rankscope.cli import run
-from rankscope.runs import Run, list_runs
+from rankscope.runs import Run, list_runs, read_snapshots
 
 
 def test_help_and_version(capsys):
@@ -205,11 +205,14 @@ def test_stopped_by_a_signal_it_leaves_an_incomplete_run_that_report_can_draw(tm
     while time.monotonic() < deadline and not any(summary.steps > 0 for summary in list_runs(tmp_path)):
         time.sleep(0.2)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    said = process.communicate(timeout=60)[1].decode()
     assert process.returncode == code
+    assert ("rankscope: interrupted; what was done is kept in the run folder" in said) == (number == signal.SIGINT)
     (summary,) = list_runs(tmp_path)
     assert summary.state == "incomplete"
     assert summary.steps > 0
     assert run(["report", str(summary.path)]) == 0
     assert (summary.path / "figures" / "hals-nndsvda-staircase.png").is_file()
+    assert read_snapshots(Run.open(summary.path), "hals-nndsvda").steps[0] == 1
+    assert "Logged step" in (summary.path / "report.html").read_text()
     assert "incomplete" in (summary.path / "report.html").read_text().lower()

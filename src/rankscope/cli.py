@@ -24,6 +24,7 @@ app = App(
     version=__version__,
     help_format="markdown",
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # It is ours to say what was kept.
 )
 data_app = App(name="data", help="The data sets: what is here, and where.")
 app.command(data_app)

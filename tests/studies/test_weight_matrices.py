@@ -257,3 +257,40 @@ def test_a_run_of_another_study_cannot_be_resumed(tmp_path):
         resume(other.path)
     with pytest.raises(ValueError, match="a run folder holds a config"):
         resume(tmp_path)
+
+
+def test_interrupted_it_keeps_what_was_finished_exits_130_and_goes_on_to_the_same_end(tmp_path):
+    """Ctrl-C in a terminal, which every process of the group gets."""
+    models, whole = ("low-rank-2x20", "kroneckerx20"), tmp_path / "whole"
+    settings = {"models": models, "trials": 2, "epochs": 100, "samples": 100}
+    call = [
+        f"--{name}={','.join(value) if name == 'models' else value}" for name, value in {**TINY, **settings}.items()
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rankscope", "weights", *(word.replace("_", "-") for word in call), f"--out={tmp_path}"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+        # A test run in the background of a shell inherits an ignored SIGINT, and would hand it on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(tmp_path.glob("*/outcome-*")):
+        time.sleep(0.01)
+    time.sleep(0.3)  # into the training of the other model
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert said.strip().splitlines()[-1] == "rankscope: interrupted; what was done is kept in the run folder"
+    (path,) = tmp_path.iterdir()
+    kept = [outcome.name for outcome in path.glob("outcome-*")]
+    assert len(kept) == 1
+    assert "incomplete" in (path / "report.html").read_text().lower()
+    assert len(results(Run.open(path))) == 1
+    before = (path / kept[0]).read_bytes()
+    again = resume(path)
+    assert again.is_complete
+    assert (path / kept[0]).read_bytes() == before
+    pd.testing.assert_frame_equal(results(again)[STABLE], results(run(tiny(whole, **settings)))[STABLE])
