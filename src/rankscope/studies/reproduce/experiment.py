@@ -19,6 +19,7 @@ from rankscope.nmf.penalty import NO_PENALTY
 from rankscope.nmf.rules import Rule
 from rankscope.runs import Run
 from rankscope.trace import History, Measure, Plateau, RankLevel, log_spaced, match_level
+from rankscope.trace.schedule import Schedule
 
 Reading = Callable[[Chain], float]
 """A further column of the history: a number read off the factors."""
@@ -70,6 +71,8 @@ class Descent:
     chain: Chain
     plateaus: list[Plateau]
     levels: Sequence[RankLevel] = ()
+    kept: Mapping[int, Chain] = field(default_factory=dict)
+    """The chain at the steps that were to be kept."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Experiment:
         figures: further ones by name, each drawn from the run folder.
         full: the larger version, if there is one.
         in_all: whether ``reproduce all`` does it too.
+        needs: called before anything is written; raises where data is missing.
     """
 
     title: str
@@ -118,11 +122,12 @@ class Experiment:
     figures: Mapping[str, Callable[[Run], Figure]] = field(default_factory=dict)
     full: Larger | None = None
     in_all: bool = True
+    needs: Callable[[], object] = lambda: None
 
 
 def descend(
     A: Tensor,
-    factors: Sequence[Tensor],
+    start: Sequence[Tensor] | Chain,
     rule: Rule,
     steps: int,
     *,
@@ -132,12 +137,13 @@ def descend(
     levels: Sequence[RankLevel] = (),
     until: float = 0.0,
     per_e_fold: float = 100,
+    keep: Schedule = lambda step: False,
 ) -> Descent:
     """Move factors by a rule and see what happens.
 
     Args:
         A: (m×n).
-        factors: the start, F₁ … F_L.
+        start: F₁ … F_L, or a chain of them with codes.
         rule: how to move.
         steps: the most steps.
         observed: bool (m×n), where A was observed.
@@ -146,26 +152,29 @@ def descend(
         levels: of the best rank-k approximations of A, to name the plateaus by.
         until: the relative error to stop at.
         per_e_fold: recorded steps in each growth of the step by e.
+        keep: the steps to keep the chain of.
     """
-    schedule, read = log_spaced(per_e_fold), {}
+    schedule, read, kept = log_spaced(per_e_fold), {}, {}
 
     def note(step: int, chain: Chain) -> None:
         read[step] = {name: reading(chain) for name, reading in (readings or {}).items()}
 
     def look(step: int, state: Progress) -> bool:
+        if keep(step):
+            kept[step] = Chain(state.factors)
         if not schedule(step):
             return False
         note(step, Chain(state.factors))
         return until > 0 and state.relative_error <= until
 
-    start = Chain(tuple(factors))
-    note(0, start)
+    chain = start if isinstance(start, Chain) else Chain(tuple(start))
+    note(0, chain)
     result = fit(
         RowBlocks.of(A, observed=observed),
-        start,
+        chain,
         rule,
         stopping=Stopping(steps, "none"),
-        penalties=(NO_PENALTY,) * start.depth,
+        penalties=(NO_PENALTY,) * chain.depth,
         history=History(measures or {}),
         callback=look,
         schedule=schedule,
@@ -174,7 +183,7 @@ def descend(
     columns = pd.DataFrame([read[step] for step in result.history["step"]], index=result.history.index)
     history = pd.concat([result.history, columns], axis=1)
     plateaus = [match_level(plateau, levels) for plateau in detect(result.history)]
-    return Descent(history, result.chain, plateaus, levels)
+    return Descent(history, result.chain, plateaus, levels, kept)
 
 
 def _number(value: float, digits: int) -> str:

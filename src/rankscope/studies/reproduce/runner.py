@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rankscope.nmf.workers import one_thread
 from rankscope.report import build_report
 from rankscope.runs import Run
-from rankscope.studies.reproduce import claim, completion, digits, staircase, two_by_two
+from rankscope.studies.reproduce import brief, claim, completion, digits, staircase, two_by_two
 from rankscope.studies.reproduce.experiment import Check, Experiment, Findings
 
 STUDY = "reproduce"
@@ -22,6 +22,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "two-by-two": two_by_two.EXPERIMENT,
     "digits": digits.EXPERIMENT,
     "claim": claim.EXPERIMENT,
+    "brief": brief.EXPERIMENT,
 }
 
 
@@ -83,6 +84,7 @@ def summary(folder: Run) -> list[dict[str, Any]]:
 def _do(name: str, out: Path, full: bool, say: Callable[[str], None]) -> Reproduced:
     experiment = EXPERIMENTS[name]
     larger = experiment.full if full else None
+    experiment.needs()
     settings, measure = (experiment.settings, experiment.measure) if larger is None else larger
     config = {
         "study": STUDY,
