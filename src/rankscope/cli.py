@@ -255,7 +255,7 @@ def reproduce(
     """Published results again: expected, measured, and whether within the band; exit 1 when any is not.
 
     Args:
-        name: staircase, completion, two-by-two, digits, or all of these, which takes some minutes.
+        name: staircase, completion, two-by-two, digits, or all of these, which takes some minutes; or claim or brief.
         full: the larger version, where there is one.
     """
     from rankscope.studies import reproduce as evidence
