@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,10 +62,38 @@ def train_each(train: Training, entries: Sequence[Entry], *, workers: int, bars:
 
 
 def _in_turn(train: Training, queue: Sequence[Entry], bars: Progress) -> Iterator[str]:
-    for entry in queue:
-        bars.start(entry.key)
-        yield train(entry, partial(bars.advance, entry.key))
-        bars.done(entry.key)
+    with _patient() as interrupted:
+        for entry in queue:
+
+            def tick(epochs: int, key: str = entry.key) -> None:
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
+                bars.advance(key, epochs)
+
+            bars.start(entry.key)
+            yield train(entry, tick)
+            bars.done(entry.key)
+
+
+@contextmanager
+def _patient() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event, for the end of an epoch to answer: within the journal's lock it would break the lock. A
+    second one is not put off."""
+    interrupted, before = threading.Event(), signal.getsignal(signal.SIGINT)
+    # Elsewhere no signal comes, and one that is ignored stays so.
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
+        yield interrupted
+        return
+
+    def note(*_: object) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _at_once(train: Training, queue: Sequence[Entry], workers: int, bars: Progress) -> Iterator[str]:
