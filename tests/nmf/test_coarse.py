@@ -22,7 +22,8 @@ def test_the_rule_asks_for_many_rows():
     generator = laws.generator(0)
     assert Sampling.of((60_000, 784), (50,), generator).rows == 4 * 784
     assert Sampling.of((100_000, 20), (30, 10), generator).rows == 60 * 30
-    assert Sampling.of((12_000, 784), (50,), generator) is None
+    assert Sampling.of((12_000, 784), (50,), generator).rows == 3000
+    assert Sampling.of((11_999, 784), (50,), generator) is None
     assert Sampling.of((1_797, 64), (16,), generator) is None
 
 

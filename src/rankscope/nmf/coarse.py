@@ -33,11 +33,12 @@ class Sampling:
 
     @classmethod
     def of(cls, shape: tuple[int, int], layer_sizes: Sequence[int], generator: torch.Generator) -> "Sampling | None":
-        """max(4n, 60r, 1000) rows for A (m×n) and the widest layer r, if all samples are a small part of the m rows;
-        otherwise none."""
+        """max(4n, 60r, 1000) rows for A (m×n) and the widest layer r, or a quarter of the m rows if that is less; none
+        where a quarter has fewer than max(60r, 1000)."""
         m, n = shape
-        rows = max(4 * n, 60 * max(layer_sizes), 1000)
-        return cls(rows, generator) if m >= 4 * DRAWS * rows else None
+        least = max(60 * max(layer_sizes), 1000)
+        rows = min(max(4 * n, least), m // (DRAWS + 1))
+        return cls(rows, generator) if rows >= least else None
 
 
 @dataclass(frozen=True)
