@@ -8,7 +8,7 @@ from racing import Claim, quiet, random_start, report, seconds, squared_error
 from rankscope import NMF
 
 
-def main(rounds: int = 9, r: int = 16) -> list[Claim]:
+def main(rounds: int = 25, r: int = 16) -> list[Claim]:
     X = (load_digits().data / 16).astype(np.float32)
     quiet()
     NMF(r, init="random", max_iter=5).fit(X)
