@@ -155,7 +155,7 @@ def test_the_run_has_its_tables_and_figures(monkeypatch, tmp_path):
     monkeypatch.setattr(claim, "RANKS", {16: (1,), 32: (1,)})
     monkeypatch.setattr(denoising, "STEPS", {"gd": 90})
     crosses = (
-        Cross(("separated directions", "digits"), "gaussian", (0.3,), ("gd",), (1e-3,), (2,)),
+        Cross(("separated directions", "close directions", "digits"), "gaussian", (0.3,), ("gd",), (1e-3,), (2,)),
         Cross(("digits",), "gaussian", (1.0,), ("gd",), (1e-3,), (2,)),
     )
     monkeypatch.setattr(runner, "EXPERIMENTS", {"claim": replace(claim.EXPERIMENT, measure=claim.measure(crosses))})
@@ -163,11 +163,12 @@ def test_the_run_has_its_tables_and_figures(monkeypatch, tmp_path):
     (done,) = reproduce("claim", tmp_path, say=said.append)
     assert [line.split(", level")[0] for line in said] == [
         "claim: data separated directions, noise gaussian",
+        "claim: data close directions, noise gaussian",
         "claim: data digits, noise gaussian",
         "claim: data digits, noise gaussian",
     ]
     figures = {path.stem for path in (done.folder.path / "figures").glob("*.png")}
     assert figures == {"claim", "claim-regret", "claim-ranks"}
-    assert len(pd.read_csv(done.folder.path / "each-fit.csv")) == 3
+    assert len(pd.read_csv(done.folder.path / "each-fit.csv")) == 4
     assert set(done.folder.json("fits")) == set(claim.EXAMPLES)
     assert not done.within  # after 90 steps nothing is settled

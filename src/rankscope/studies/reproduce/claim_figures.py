@@ -48,7 +48,7 @@ def examples(histories: Mapping[str, pd.DataFrame], facts: Mapping[str, Any]) ->
         for ax in (top, bottom):
             shade_plateaus(ax, plateaus, labelled=ax is bottom)
         first = bottom is axes[1, 0]
-        plots.dress(top, title=name, y="relative error" if first else None)
+        plots.dress(top, title=name.replace(", ", "\n"), y="relative error" if first else None)
         plots.dress(bottom, x="step + 1", y="effective rank" if first else None)
         _plain(top)
         _plain(bottom)
@@ -102,7 +102,7 @@ def ranks(folder: Run) -> Figure:
     fits = pd.read_csv(folder.path / "each-fit.csv")
     fits = fits[(fits["level"] > 0) & (fits["depth"] == 2)]
     kinds = {"digits|mnist": "images", "parts": "parts", "directions": "directions"}
-    drawn, axes = plt.subplots(1, 3, figsize=(7.16, 2.8), layout="constrained", sharex=True, sharey=True)
+    drawn, axes = plt.subplots(1, 3, figsize=(7.16, 3.0), layout="constrained", sharex=True, sharey=True)
     for ax, (pattern, title) in zip(axes, kinds.items(), strict=True):
         part = fits[fits["data"].str.contains(pattern)]
         for rule, marker in (("last", "s"), ("first", "o")):
@@ -118,7 +118,8 @@ def ranks(folder: Run) -> Figure:
         ax.xaxis.set_minor_formatter("")
         y = "effective rank at a plateau" if ax is axes[0] else None
         plots.dress(ax, title=title, x="effective rank at the best step", y=y)
-    axes[0].legend(fontsize=7, frameon=False, loc="upper left")
+    handles, labels = axes[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=7, frameon=False)
     return drawn
 
 
