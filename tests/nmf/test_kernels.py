@@ -1,9 +1,14 @@
 """The compiled sweeps are the coordinate descent that the equations say."""
 
+import math
+
 import numpy as np
 import pytest
+import torch
 
+import laws
 from rankscope.nmf import kernels
+from rankscope.nmf.rules import adam
 
 
 def problem(m, r, dtype=np.float64, seed=0):
@@ -57,3 +62,13 @@ def test_entries_are_swept_one_by_one(l2):
             expected[i, j] = max(expected[i, j] - slope / (P[i, i] * Q[j, j] + l2), 0)
     kernels.sweep_entries(F, P, Q, C, l2, 1)
     np.testing.assert_allclose(F, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("least", [0.0, -math.inf])
+def test_adam_moves_as_the_operations_of_any_device_say(dtype, least):
+    theta, gradient, m, v = (torch.randn(1001, generator=laws.generator(k)).to(dtype) for k in range(4))
+    gradient[7] = torch.nan  # is not hidden
+    given = theta, gradient, adam.Moments(3, m, v.square()), adam.Step(0.9, 0.999, 0.02, 1.7, 1e-8, least)
+    for ours, expected in zip(adam._moved_on_cpu(*given), adam._moved(*given), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=8 * torch.finfo(dtype).eps, atol=1e-7, equal_nan=True)

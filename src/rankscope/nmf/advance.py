@@ -118,7 +118,7 @@ def evaluate(blocks: RowBlocks, chain: Chain) -> State:
     for i in range(j):  # Left of the narrow place: from T.
         between = factors[i + 1 : j]
         Cs.append(T @ product(between).mT if between else T)
-        T = factors[i].mT @ T if between else T
+        T = (T.mT @ factors[i]).mT if between else T
     for i in range(j, chain.depth - 1):  # Right of it: from S_j.
         Cs.append(S @ chain.rights[i].mT)
         S = factors[i].mT @ S

@@ -5,6 +5,8 @@ swept as often as asked before the next ones are fetched: a further sweep costs 
 held while a kernel runs, so workers run side by side.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ LANES = 128
 Array = NDArray[np.floating]
 
 # Sums may be taken in any order and as fused multiply-adds; NaN and inf keep their meaning.
-_compiled = njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
+_compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 
 
 @_compiled
@@ -95,3 +97,19 @@ def overlay(A: Array, observed: NDArray[np.uint8], B: Array) -> None:
         for j in range(a.size):
             here, there = a[j], b[j]  # Both are read, so that the choice is one instruction for many entries.
             b[j] = here if seen[j] else there
+
+
+@_compiled
+def adam(theta: Array, gradient: Array, first: Array, second: Array, step: Any) -> tuple[Array, Array, Array]:
+    """θ, m and v after a ``Step`` of Adam from θ, g, m and v, vectors of one length."""
+    kind = theta.dtype.type
+    keep1, keep2, new1, new2 = kind(step.beta1), kind(step.beta2), kind(1 - step.beta1), kind(1 - step.beta2)
+    rate, correction, epsilon, least = kind(step.rate), kind(step.correction), kind(step.epsilon), kind(step.least)
+    moved, m, v = np.empty_like(theta), np.empty_like(theta), np.empty_like(theta)
+    for i in range(theta.size):
+        g = gradient[i]
+        m[i] = keep1 * first[i] + new1 * g
+        v[i] = keep2 * second[i] + new2 * g * g
+        to = theta[i] - rate * m[i] / (correction * np.sqrt(v[i]) + epsilon)
+        moved[i] = least if to < least else to
+    return moved, m, v

@@ -1,5 +1,6 @@
 """Projected Adam."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -48,8 +49,36 @@ class Adam(JointRule[Moments]):
         """One Adam step."""
         t = memory.t + 1
         beta1, beta2 = self.betas
-        first = memory.first.lerp(gradient, 1 - beta1)
-        second = memory.second.mul(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        root = second.sqrt().mul_((1 - beta2**t) ** -0.5).add_(self.epsilon)
-        rate = self.learning_rate / (1 - beta1**t)
-        return self.projected(torch.addcdiv(theta, first, root, value=-rate)), Moments(t, first, second)
+        rate, correction = self.learning_rate / (1 - beta1**t), (1 - beta2**t) ** -0.5
+        step = Step(beta1, beta2, rate, correction, self.epsilon, 0.0 if self.nonnegative else -math.inf)
+        moved = _moved_on_cpu if theta.device.type == "cpu" else _moved
+        theta, first, second = moved(theta, gradient, memory, step)
+        return theta, Moments(t, first, second)
+
+
+class Step(NamedTuple):
+    """β₁, β₂, η and c, which hold the corrections of the bias, ε, and what θ is not to fall below: 0 or −∞."""
+
+    beta1: float
+    beta2: float
+    rate: float
+    correction: float
+    epsilon: float
+    least: float
+
+
+def _moved(theta: Tensor, gradient: Tensor, memory: Moments, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+    """m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², θ ← max(θ − η m/(c√v + ε), least); θ, m and v."""
+    first = memory.first.lerp(gradient, 1 - step.beta1)
+    second = memory.second.mul(step.beta2).addcmul_(gradient, gradient, value=1 - step.beta2)
+    root = second.sqrt().mul_(step.correction).add_(step.epsilon)
+    return torch.addcdiv(theta, first, root, value=-step.rate).clamp_(min=step.least), first, second
+
+
+def _moved_on_cpu(theta: Tensor, gradient: Tensor, memory: Moments, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+    """The same in one pass over memory."""
+    from rankscope.nmf import kernels  # noqa: PLC0415  the compiler is loaded when it is needed
+
+    given = (part.numpy() for part in (theta, gradient, memory.first, memory.second))
+    theta, first, second = (torch.from_numpy(part) for part in kernels.adam(*given, step))
+    return theta, first, second
