@@ -10,12 +10,22 @@ import torch
 import laws
 from rankscope import NMF
 from rankscope.metrics import relative_error
+from rankscope.nmf.chain import Chain
 from rankscope.nmf.rules import make_rule
 from rankscope.studies.reproduce import claim, denoising, reproduce, runner
 from rankscope.studies.reproduce.claim import Cross
 from rankscope.studies.reproduce.claim_problems import SOURCES, make
 from rankscope.studies.reproduce.claim_results import SETTING, comparisons, plateau_kinds, ratio, regrets
-from rankscope.studies.reproduce.denoising import GD_RATE, NoisyFit, Problem, clean_error, fit_noisy, judge, tune
+from rankscope.studies.reproduce.denoising import (
+    GD_RATE,
+    NoisyFit,
+    Problem,
+    clean_error,
+    fit_noisy,
+    judge,
+    stuck_share,
+    tune,
+)
 
 ON_THE_WAY = ("first", "second", "last", "best plateau", "end")
 TINY = Cross(("separated parts",), "gaussian", (0.3,), ("hals",), (1.0,), (2,))
@@ -52,7 +62,7 @@ def test_no_rule_beats_the_best_step_and_one_that_is_there_has_regret_1(fit):
     assert all(row[f"error: {rule}"] >= row["error: oracle"] for rule in ON_THE_WAY)
     assert row["error: best plateau"] <= min(row["error: first"], row["error: last"])
     upto = fit.descent.history[fit.descent.history["step"] <= row["oracle step"]]
-    stopped = judge(NoisyFit(replace(fit.descent, history=upto), fit.locked))
+    stopped = judge(fit._replace(descent=replace(fit.descent, history=upto)))
     assert stopped["error: end"] == stopped["error: oracle"] == row["error: oracle"]
 
 
@@ -83,6 +93,23 @@ def test_a_fit_without_a_plateau_keeps_its_last_factors_and_is_counted(parts):
     assert np.isnan(row["rank: first"])
     row |= {"data": "X", "rank: best rank": 4, "rank: tuned rank": 3}
     assert plateau_kinds(pd.DataFrame([row]), ["data"])["none"].tolist() == ["100%"]
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_what_no_gradient_reaches_is_stuck(depth):
+    """Against autograd: the derivative of an entry of the product is zero for all factors."""
+    chain = laws.random_chain(0, (6, 5), (3,) * (depth - 1), zeros=0.6)
+    factors = [F.clone().requires_grad_() for F in chain.factors]
+    Y = torch.ones(6, 5, dtype=torch.float64)
+    residual = (Y - chain.product()).square()
+    stuck = 0.0
+    for i in range(6):
+        for j in range(5):
+            entry = Chain(tuple(factors)).product()[i, j]
+            if all(not grad.any() for grad in torch.autograd.grad(entry, factors)):
+                stuck += float(residual[i, j])
+    assert stuck > 0
+    assert stuck_share(Y, chain) == pytest.approx(stuck / float(residual.sum()))
 
 
 def test_held_out_entries_choose_the_rank_that_there_is():

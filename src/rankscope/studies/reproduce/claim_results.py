@@ -76,8 +76,9 @@ def comparisons(fits: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def plateau_kinds(fits: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """In how many fits there was no plateau, or the first one was the mean image, the end of the fit, or locked; and
-    the k of first and last plateaus against the rank that would have been best."""
+    """In how many fits there was no plateau, or the first one was the mean image or the end of the fit, or that ended
+    locked or with most of their error stuck; and the k of first and last plateaus against the rank that would have been
+    best."""
     rows: list[dict[str, Any]] = []
     for key, group in fits.groupby(list(by), sort=False):
         n = len(group)
@@ -90,6 +91,7 @@ def plateau_kinds(fits: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
                 "first: the end": _share(int((group["lasts: first"] & ~group["rank one: first"]).sum()), n),
                 "last: rank one": _share(int(group["rank one: last"].sum()), n),
                 "locked": _share(int(group["locked"].sum()), n),
+                "stuck": _share(int((group["stuck"] > 0.5).sum()), n),
                 "k of the first": _spread(group["k: first"]),
                 "k of the last": _spread(group["k: last"]),
                 "best rank": _spread(group["rank: best rank"]),

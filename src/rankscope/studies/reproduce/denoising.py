@@ -22,6 +22,7 @@ from rankscope.nmf.initial import Start
 from rankscope.nmf.missing import heldout_error
 from rankscope.nmf.penalty import NO_PENALTY
 from rankscope.nmf.rules import BlockRule, Rule, make_rule
+from rankscope.spectra import product
 from rankscope.studies.reproduce.experiment import Descent, descend
 from rankscope.trace import Plateau, PlateauDetector
 
@@ -44,7 +45,7 @@ class Problem(NamedTuple):
 
 
 class NoisyFit(NamedTuple):
-    """A fit to Y, whose history has the column ``clean_error``, and whether it ended locked at zero.
+    """A fit to Y, whose history has the column ``clean_error``, and what at its end cannot move any more.
 
     What is zero on both sides of a product, or under a multiplicative rule at all, stays so: a fit that did not end
     locked was not locked on any plateau.
@@ -52,6 +53,9 @@ class NoisyFit(NamedTuple):
 
     descent: Descent
     locked: bool
+    """By its health."""
+    stuck: float
+    """See ``stuck_share``."""
 
 
 class Tuned(NamedTuple):
@@ -99,7 +103,22 @@ def fit_noisy(
     readings = {"clean_error": lambda chain: clean.squared_residual(chain.first, chain.dictionary) / clean.squared_norm}
     known = levels(blocks, rank)
     descent = descend(Y, start.factors, rule, steps or STEPS[solver], readings=readings, levels=known)
-    return NoisyFit(descent, inspect(evaluate(blocks, descent.chain), rule, (NO_PENALTY,) * depth).locked)
+    health = inspect(evaluate(blocks, descent.chain), rule, (NO_PENALTY,) * depth)
+    return NoisyFit(descent, health.locked, stuck_share(Y, descent.chain))
+
+
+def stuck_share(Y: Tensor, chain: Chain) -> float:
+    """The share of ‖Y − F₁ … F_L‖² at entries that no gradient reaches: two zeros or more on each path to them.
+
+    An entry of the product is a sum over paths (i, k₁, …, j) of one entry of each factor. Its derivative is zero if no
+    path has less than two zeros, though every component may be alive elsewhere.
+    """
+    supports = [(F != 0).to(torch.float64) for F in chain.factors]
+    paths = product(supports)  # without a zero; then with one zero, in factor l
+    for i, S in enumerate(supports):
+        paths = paths + product([*supports[:i], 1 - S, *supports[i + 1 :]])
+    squares = (Y - chain.product()).square()
+    return float(squares[paths == 0].sum() / squares.sum())
 
 
 def judge(fit: NoisyFit) -> dict[str, Any]:
@@ -137,7 +156,7 @@ def judge(fit: NoisyFit) -> dict[str, Any]:
             f"rank one: {name}": plateau is not None and float(record["effective_rank"]) < RANK_ONE,
             f"lasts: {name}": whole is not None and whole.end >= last["step"],
         }
-    return {**row, "locked": fit.locked}
+    return {**row, "locked": fit.locked, "stuck": fit.stuck}
 
 
 def confirmed(history: pd.DataFrame) -> Iterator[Plateau]:
