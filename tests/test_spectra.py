@@ -53,6 +53,15 @@ def test_gram_route_survives_singular_grams_in_a_batch():
         torch.testing.assert_close(row, torch.linalg.svdvals(F @ R)[:3], atol=1e-7, rtol=1e-7)
 
 
+def test_gram_route_does_not_care_how_components_are_scaled():
+    L, R = (F.to(torch.float64) for F in laws.random_chain(4, (30, 20), (5,)).factors)
+    L[:, 4] = L[:, 3]  # so that P is singular
+    scale = torch.tensor([1e14, 1e-12, 1.0, 1e13, 1e-13], dtype=torch.float64)
+    left, right = L * scale, R / scale[:, None]
+    sigma = gram_singular_values(left.mT @ left, right @ right.mT)
+    torch.testing.assert_close(sigma, torch.linalg.svdvals(L @ R)[:5], rtol=1e-7, atol=1e-7)
+
+
 def test_answers_come_in_kind():
     assert isinstance(singular_values(torch.eye(2)), torch.Tensor)
     assert isinstance(singular_values([torch.eye(2), torch.eye(2)]), torch.Tensor)
