@@ -180,34 +180,45 @@ def _roughness(row: NDArray[np.float64]) -> float:
 
 
 def figure(folder: Run) -> Figure:
-    """The staircase in epochs, jumps shaded; beneath it the rows of H at every stage, framed what turned most."""
+    """The staircase, jumps shaded; beneath it the rows of H and of W2 H at every stage, framed what turned most."""
     table, arrays = pd.read_csv(folder.path / "archetypes.csv"), folder.arrays("arrays")
     metrics = folder.metrics()
     history = metrics[metrics["fit"] == "adam, seed 0"]
-    table = table[(table["seed"] == 0) & (table["factor"] == "H")]
-    steps = sorted({int(key.split("/")[1]) for key in arrays if key.startswith("H/")})
-    count = len(arrays[f"H/{steps[0]:06d}"])
-    drawn = plt.figure(figsize=(7.16, 2.4 + 0.75 * len(steps)), layout="constrained")
-    top, bottom = np.ravel(drawn.subfigures(2, 1, height_ratios=(2.4, 0.75 * len(steps)), squeeze=False))
+    table = table[table["seed"] == 0]
+    steps = sorted({int(key.split("/")[1]) for key in arrays})
+    counts = {name: len(arrays[f"{name}/{steps[0]:06d}"]) for name in ("H", "W2 H")}
+    tall = 7.16 / (sum(counts.values()) + 2) * len(steps) + 0.3
+    drawn = plt.figure(figsize=(7.16, 2.2 + tall), layout="constrained")
+    top, bottom = np.ravel(drawn.subfigures(2, 1, height_ratios=(2.2, tall), squeeze=False))
     _draw_staircase(top.subplots(), history, table, steps)
-    axes = bottom.subplots(len(steps), count, squeeze=False)
-    framed = {*map(tuple, most_turned(table)[["after", "row"]].to_numpy().tolist())}
-    for line, step in zip(axes, steps, strict=True):
-        plots.signatures(arrays[f"H/{step:06d}"], (28, 28), axes=line)
-        line[0].set_ylabel(f"{step:,}", fontsize=7, rotation=0, ha="right", va="center")
-        for k, ax in enumerate(line, start=1):
-            ax.set_title("")
-            if (step, k) in framed:
-                for spine in ax.spines.values():
-                    spine.set(visible=True, color="#D55E00", linewidth=1.6)
+    blocks = np.ravel(bottom.subfigures(1, 2, width_ratios=[count + 0.5 for count in counts.values()], squeeze=False))
+    for block, (name, count) in zip(blocks, counts.items(), strict=True):
+        block.suptitle(f"rows of {name}", fontsize=8)
+        axes = block.subplots(len(steps), count, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04})
+        part = most_turned(table, name)[["after", "row"]] if len(table) else table[["after", "row"]]
+        framed = {(int(after), int(row)) for after, row in part.to_numpy()}
+        for line, step in zip(axes, steps, strict=True):
+            plots.signatures(arrays[f"{name}/{step:06d}"], (28, 28), axes=line)
+            _frame(line, [k for k in range(1, count + 1) if (step, k) in framed])
+            if name == "H":
+                line[0].set_ylabel(f"{step:,}", fontsize=7, rotation=0, ha="right", va="center")
     return drawn
+
+
+def _frame(line: NDArray[Any], rows: list[int]) -> None:
+    for k, ax in enumerate(line, start=1):
+        ax.set_title("")
+        for spine in ax.spines.values():
+            spine.set(visible=k in rows, color="#D55E00", linewidth=1.6)
 
 
 def _draw_staircase(ax: Axes, history: pd.DataFrame, table: pd.DataFrame, steps: list[int]) -> None:
     ax.plot(history["step"], history["effective_rank"], color="#0072B2", lw=1.2)
-    for _, row in table.drop_duplicates("jump").iterrows():
-        ax.axvspan(row["before"], row["after"], color="#000000", alpha=0.08, lw=0)
+    spans = table.drop_duplicates("jump")
+    for shade, (before, after) in enumerate(spans[["before", "after"]].to_numpy()):
+        ax.axvspan(before, after, color="#000000", alpha=0.07 + 0.07 * (shade % 2), lw=0)
     for step in steps:
         ax.axvline(step, color="#8C8C8C", lw=0.6, ls=(0, (4, 3)))
-    ax.set_xlim(0, history["step"].iloc[-1])
+    last = float(history["step"].iloc[-1])
+    ax.set_xlim(0, min(last, 1.25 * float(spans["after"].max())) if len(spans) else last)
     plots.dress(ax, x="epoch", y="effective rank")

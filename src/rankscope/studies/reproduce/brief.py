@@ -106,7 +106,9 @@ def _plateaus(A: torch.Tensor, fits: Mapping[str, Any]) -> pd.DataFrame:
         steps = befores | middles | {int(fit.history["step"].iloc[-1])}
         for step in sorted(steps):
             kept = min(fit.kept, key=lambda each: abs(each - step))
-            rows.append(locking.reading(name, kept, A, fit.kept[kept], fit.history))
+            row = locking.reading(name, kept, A, fit.kept[kept], fit.history)
+            passed = step < max(steps) and row["kind"] == "converged"  # It went on: it lay at a saddle.
+            rows.append(row | {"kind": "transient"} if passed else row)
     return pd.DataFrame(rows)
 
 

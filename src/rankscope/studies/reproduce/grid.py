@@ -2,8 +2,8 @@
 
 Adam from factors uniform on [0, 1], Z among them. Of every fit: the effective rank and the relative error of W1 W2 H
 at the end, and the epoch from which on the effective rank stays within 5% of its end. The global objective starts
-from products a hundred times as large as A, whose gradients Adam remembers; the layer-wise one from smaller ones. So
-there is a control: the global objective with a shorter memory, in a quarter of the epochs.
+from far larger products than the layer-wise one, and Adam remembers their gradients. So there is a control: the global
+objective with a shorter memory, in a quarter of the epochs.
 """
 
 from collections.abc import Callable
