@@ -20,6 +20,8 @@ class Kind:
     published: float | None = None
     """The brief's test accuracy in percent, at the default size, 100 hidden units and one hidden layer."""
     nonlinear: bool = False
+    rates: tuple[tuple[str, float], ...] = ()
+    """Factors on the learning rate by pattern of the parameter's name."""
 
 
 def _over_low_rank(phi: Callable[[int, int], nn.Module]) -> Family:
@@ -76,7 +78,12 @@ KINDS: Mapping[str, Kind] = {
         _over_low_rank(lambda o, i: MLP(start="original")), 4, "φ(U Vᵀ), the brief's φ and start", 46.35, nonlinear=True
     ),
     "nlmf-calibrated": Kind(
-        _over_low_rank(lambda o, i: _bent()), 4, "φ(U Vᵀ), φ of ReLUs, calibrated and bent at the start", nonlinear=True
+        _over_low_rank(lambda o, i: _bent()),
+        4,
+        "φ(U Vᵀ), φ of ReLUs, calibrated and bent at the start, at a tenth of the rate",
+        nonlinear=True,
+        # An entry of φ moves all entries of W: at the rate of U and V it cost more than a point of validation accuracy.
+        rates=(("*.phi.*", 0.1),),
     ),
     "nlmf-silu": Kind(_over_low_rank(lambda o, i: MLP()), 4, "φ(U Vᵀ), the brief's φ, calibrated", nonlinear=True),
     "sine": Kind(_over_low_rank(_sine), 4, "s·sin(ω U Vᵀ), R1", nonlinear=True),

@@ -175,6 +175,7 @@ class _Trials:
             epochs=epochs,
             batch_size=self.protocol.batch_size,
             schedule=self.protocol.schedule,
+            rates=dict(self.model.kind.rates),
             on_epoch=on_epoch,
         )
 
