@@ -133,6 +133,10 @@ def test_data_commands(capsys, monkeypatch, tmp_path):
         (["nmf", "--max-iter", "2.5"], "must be a whole number, got '2.5'"),
         (["nmf", "--max-iter", "-1"], "max_iter must be a whole number from 0, got -1"),
         (["nmf", "--plateau", "0"], "plateau must be first, last or a whole number from 1, got '0'"),
+        (
+            ["nmf", "--objective", "layerwise"],
+            "objective layerwise needs two ranks or more, got 20; pass for example 20,10",
+        ),
         (["nmf", "--learning-rate", "0.1"], "learning_rate is for gd, adam and scalar, got 0.1 for hals; leave it out"),
         (["nmf", "--init-scale", "inf"], "init_scale must be positive and finite, got inf"),
         (["nmf", "--l1", "1,2,3"], "l1 must be one number or one for each of the 2 factors, got 3"),

@@ -89,6 +89,7 @@ def nmf(
     ranks: str = "20",
     solver: str = "hals",
     init: str = "nndsvda",
+    objective: Literal["global", "layerwise"] = "global",
     max_iter: Whole = 500,
     stop: Stop = "tolerance",
     plateau: str = "first",
@@ -111,6 +112,7 @@ def nmf(
         ranks: r; or r1,r2,… for a deep chain.
         solver: hals, mu, gd, adam, scalar; several, with commas, make a grid.
         init: random, eye, nndsvd, nndsvda; several, with commas, make a grid.
+        objective: of a deep chain: global, ‖A − W1 W2 H‖², or layerwise, a term for each layer.
         max_iter: the most iterations.
         stop: tolerance (converged), plateau (of the effective rank) or none.
         plateau: which plateau: first, last or k.
@@ -132,6 +134,7 @@ def nmf(
         ranks=_list(ranks),
         solver=_list(solver),
         init=_list(init),
+        objective=objective,
         max_iter=max_iter,
         stop=stop,
         plateau=plateau,

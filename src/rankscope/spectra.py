@@ -60,8 +60,8 @@ def gram_singular_values(P: Tensor, Q: Tensor) -> Tensor:
     """The singular values of L R (…, r), descending, from P = LᵀL and Q = R Rᵀ (…, r, r), batched.
 
     With P = K Kᵀ the matrix KᵀQK is symmetric and has the eigenvalues σ². Cholesky gives K; where P is singular to
-    rounding (a dead component, a start of low rank) its eigenvectors do. Components are scaled to columns of L of norm 1
-    first, which changes nothing but rounding: a fit may hold one as 10¹³ times 10⁻¹³.
+    rounding (a dead component, a start of low rank) its eigenvectors do. Components are scaled first to columns of L of
+    norm 1, which changes nothing but rounding: a fit may hold one as 10¹³ times 10⁻¹³.
     """
     norms = P.diagonal(dim1=-2, dim2=-1).sqrt()
     scale = torch.where(norms > 0, norms, 1.0)

@@ -210,3 +210,9 @@ def test_the_demo_is_runs_of_both_studies_that_need_no_network(tmp_path, monkeyp
     done = list(demo.run(tmp_path))
     assert [run.kind for _, run in done] == ["nmf", "nmf", "nmf", "weights"]
     assert all(run.is_complete for _, run in done)
+
+
+def test_the_objective_reaches_the_fit(tmp_path):
+    config = configure(data="digits", rows="0:60", ranks=(6, 3), objective="layerwise", max_iter=5, out=tmp_path)
+    assert config.estimator("hals", "random").objective == "layerwise"
+    assert "layerwise_error" in rank_bias.run(config).metrics()

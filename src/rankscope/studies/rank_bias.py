@@ -69,6 +69,7 @@ class RankBiasConfig(BaseModel):
     ranks: tuple[int, ...] = (20,)
     solver: tuple[Solver, ...] = ("hals",)
     init: tuple[Init, ...] = ("nndsvda",)
+    objective: Literal["global", "layerwise"] = "global"
     max_iter: int = 500
     tol: float = 1e-4
     stop: Literal["tolerance", "plateau", "none"] = "tolerance"
@@ -98,7 +99,9 @@ class RankBiasConfig(BaseModel):
         if solver in WITHOUT_RATE:  # In a grid, the rate is for the solvers that have one.
             settings["learning_rate"] = None
         settings |= {"solver": solver, "init": init, "random_state": self.seed, "keep_plateaus": True}
-        return NMF(self.ranks[0], **settings) if len(self.ranks) == 1 else DeepNMF(self.ranks, **settings)
+        if len(self.ranks) == 1:
+            return NMF(self.ranks[0], **settings)
+        return DeepNMF(self.ranks, objective=self.objective, **settings)
 
 
 class Problem(NamedTuple):
@@ -180,6 +183,8 @@ def _check(config: RankBiasConfig, problem: Problem) -> None:
         raise ValueError(
             f"learning_rate is for gd, adam and scalar, got {config.learning_rate} for {solvers}; leave it out"
         )
+    if config.objective == "layerwise" and len(config.ranks) == 1:
+        raise ValueError(f"objective layerwise needs two ranks or more, got {config.ranks[0]}; pass for example 20,10")
     for solver, init in config.fits().values():
         model = config.estimator(solver, init)
         check_settings(model.get_params(deep=False))
