@@ -28,7 +28,7 @@ def compare(make, width: int, *, rounds: int, repeats: int) -> tuple[list[float]
     dy = torch.randn(BATCH, width)
     ours, plain = StructuredLinear(structure), nn.Linear(width, width)
     flops = structure.flops(BATCH) / (2 * BATCH * width * width)
-    return ratios(step(ours, x, dy), step(plain, x, dy), rounds=rounds, repeats=repeats), flops
+    return ratios(step(ours, x, dy), step(plain, x, dy), rounds=rounds, repeats=repeats, pause=0), flops
 
 
 def main(rounds: int = 5) -> list[Claim]:

@@ -21,8 +21,9 @@ from torch import Tensor
 from rankscope.nmf import workers
 from rankscope.spectra import truncated_svd
 
-BLOCK_BYTES = 3 * 2**19
-"""About what a core keeps near of a block of A while both of its products are taken."""
+BLOCK_BYTES = 3 * 2**20
+"""About what a core keeps near of a block of A while both of its products are taken, and no less: each block costs some
+twenty calls, at which workers wait for one another."""
 WHOLE_BYTES = 2**20
 """An A of at most this size is one block: splitting costs more than it gains."""
 FLOATS = (torch.float32, torch.float64)

@@ -65,6 +65,40 @@ def sweep_rows(F: Array, Q: Array, C: Array, sweeps: int) -> None:
 
 
 @_compiled
+def multiply_rows(F: Array, Q: Array, C: Array) -> None:
+    """For every row f of F (m×r) ≥ 0, in place: f ← f ∘ c / (f Q), and 0 where f Q is 0.
+
+    Args:
+        F: the factor (m×r).
+        Q: the Hessian (r×r), symmetric.
+        C: (m×r).
+    """
+    m, r = F.shape
+    zero = F.dtype.type(0)
+    padded = (r + 3) // 4 * 4
+    curvature = np.zeros((r, padded), F.dtype)
+    curvature[:, :r] = Q
+    f = np.zeros((padded, LANES), F.dtype)
+    slope = np.zeros(LANES, F.dtype)
+    for start in range(0, m, LANES):
+        lanes = min(LANES, m - start)
+        for j in range(r):
+            for lane in range(lanes):
+                f[j, lane] = F[start + lane, j]
+        for j in range(r):
+            for lane in range(LANES):
+                slope[lane] = zero
+            for k in range(0, padded, 4):
+                q0, q1, q2, q3 = curvature[j, k], curvature[j, k + 1], curvature[j, k + 2], curvature[j, k + 3]
+                for lane in range(LANES):
+                    slope[lane] += q0 * f[k, lane] + q1 * f[k + 1, lane] + q2 * f[k + 2, lane] + q3 * f[k + 3, lane]
+            for lane in range(lanes):
+                there = slope[lane]
+                quotient = f[j, lane] * C[start + lane, j] / there
+                F[start + lane, j] = zero if there == zero else quotient
+
+
+@_compiled
 def sweep_entries(F: Array, P: Array, Q: Array, C: Array, l2: float, sweeps: int) -> None:
     """For every entry of F (a×b) in order, in place: F_ij ← [F_ij − (P F Q − C + ℓ₂F)_ij / (P_ii Q_jj + ℓ₂)]₊."""
     a, b = F.shape

@@ -40,6 +40,11 @@ class Hessian:
         # Q is symmetric, and what lies in memory as F does is fast to add to it.
         return (self.Q @ F.mT).mT if F.stride(0) == 1 else F @ self.Q
 
+    @property
+    def one_sided(self) -> bool:
+        """Whether rows or columns do not interact: one of P and Q is the identity."""
+        return (self.P is None) != (self.Q is None)
+
     def diagonal(self, F: Tensor) -> Tensor:
         """diag(P) F diag(Q): every entry times its own curvature."""
         if self.P is not None:
