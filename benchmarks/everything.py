@@ -4,7 +4,9 @@ make bench
 """
 
 import time
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 
 import cost_of_metrics
@@ -31,20 +33,25 @@ def table(claims: list[Claim]) -> str:
     return "\n".join([*rows, "", "Details:", "", *notes])
 
 
+RACES = (
+    (fused_iteration.main,),
+    (cost_of_metrics.main,),
+    (transform.main,),
+    (memory_and_scaling.main,),
+    (structured_layers.main,),
+    (race_digits.main,),
+    (objective.main,),
+    (race_peers.main, 3, 10.0, DOCS / "figures" / "race.png"),
+    (race_mnist.main, 3),
+)
+
+
 def main() -> None:
     begun, claims = time.perf_counter(), []
-    for script in (
-        fused_iteration,
-        cost_of_metrics,
-        transform,
-        memory_and_scaling,
-        structured_layers,
-        race_digits,
-        objective,
-    ):
-        claims += told(script.main())
-    claims += told(race_peers.main(3, 10.0, DOCS / "figures" / "race.png"))
-    claims += told(race_mnist.main(3))
+    # Each in a process of its own, as when its script is run alone: what one leaves in memory is not the next one's.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as fresh:
+        for race in RACES:
+            claims += told(fresh.submit(*race).result())
     minutes = (time.perf_counter() - begun) / 60
     head = f"`make bench`, {datetime.now(UTC):%Y-%m-%d}, {minutes:.0f} minutes on {machine()}."
     marks = "<!-- measured -->", "<!-- end -->"
