@@ -108,11 +108,13 @@ def _at_once(train: Training, queue: Sequence[Entry], workers: int, bars: Progre
 
 def _apart(train: Training, entry: Entry, counts: NDArray[np.int64], i: int, parent: int) -> str:
     """In a process of its own: Ctrl-C is for the parent to answer, and without a parent nothing more is written."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    apart = os.getpid() != parent  # Where the system has no semaphores, joblib calls this in the parent itself.
+    if apart:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     counts[i] = 0
 
     def tick(epochs: int) -> None:
-        if os.getppid() != parent:
+        if apart and os.getppid() != parent:
             os._exit(1)
         counts[i] += epochs
 
