@@ -24,6 +24,8 @@ from rankscope.studies.weight_results import Entry, save_outcome
 from rankscope.studies.weight_training import Protocol, Task, Tick, study_model
 
 JOURNAL = "optuna.journal"
+AHEAD, ENDED = -1, -2
+"""In place of a count: the model has not begun, or has ended."""
 LOOK_EVERY = 0.2
 """Seconds between two looks at the counts."""
 
@@ -118,26 +120,29 @@ def _apart(train: Training, entry: Entry, counts: NDArray[np.int64], i: int, par
             os._exit(1)
         counts[i] += epochs
 
-    return train(entry, tick)
+    line = train(entry, tick)
+    counts[i] = ENDED
+    return line
 
 
 @contextmanager
 def _shown(path: Path, queue: Sequence[Entry], bars: Progress) -> Iterator[NDArray[np.int64]]:
-    """Counts of member-epochs that all processes see, −1 before a model begins, shown while they rise."""
+    """Counts of member-epochs that all processes see, shown while they rise."""
     counts = np.memmap(path, np.int64, "w+", shape=len(queue))
-    counts[:] = -1
+    counts[:] = AHEAD
     seen, ended = counts.copy(), threading.Event()
 
     def look() -> None:
         while not ended.wait(LOOK_EVERY):
             for i, entry in enumerate(queue):
-                now = int(counts[i])
-                if now >= 0 and seen[i] < 0:
+                before, now = int(seen[i]), int(counts[i])
+                if before == AHEAD != now:
                     bars.start(entry.key)
-                    seen[i] = 0
-                if now > seen[i]:
-                    bars.advance(entry.key, now - int(seen[i]))
-                    seen[i] = now
+                if now > max(before, 0):
+                    bars.advance(entry.key, now - max(before, 0))
+                if before != ENDED == now:
+                    bars.done(entry.key)
+                seen[i] = now
 
     looking = threading.Thread(target=look, daemon=True)
     looking.start()
