@@ -220,3 +220,10 @@ def test_stopped_by_a_signal_it_leaves_an_incomplete_run_that_report_can_draw(tm
     assert read_snapshots(Run.open(summary.path), "hals-nndsvda").steps[0] == 1
     assert "Logged step" in (summary.path / "report.html").read_text()
     assert "incomplete" in (summary.path / "report.html").read_text().lower()
+
+
+@pytest.mark.parametrize(("ranks", "init"), [("4", "nndsvda"), ("6,3", "random")])
+def test_a_deep_chain_starts_at_random_as_its_estimator_does(tmp_path, ranks, init):
+    assert run(["nmf", "--ranks", ranks, "--rows", "0:60", "--max-iter", "2", "--out", str(tmp_path)]) == 0
+    (folder,) = tmp_path.iterdir()
+    assert Run.open(folder).json("config")["init"] == [init]

@@ -88,7 +88,7 @@ def nmf(
     *,
     ranks: str = "20",
     solver: str = "hals",
-    init: str = "nndsvda",
+    init: str | None = None,
     objective: Literal["global", "layerwise"] = "global",
     max_iter: Whole = 500,
     stop: Stop = "tolerance",
@@ -111,7 +111,7 @@ def nmf(
         data: digits, mnist1d, mnist, flowers102, or a .npy, .npz or .csv file.
         ranks: r; or r1,r2,… for a deep chain.
         solver: hals, mu, gd, adam, scalar; several, with commas, make a grid.
-        init: random, eye, nndsvd, nndsvda; several, with commas, make a grid.
+        init: random, eye, nndsvd, nndsvda, or several with commas; by default nndsvda, for a deep chain random.
         objective: of a deep chain: global, ‖A − W1 W2 H‖², or layerwise, a term for each layer.
         max_iter: the most iterations.
         stop: tolerance (converged), plateau (of the effective rank) or none.
@@ -133,7 +133,7 @@ def nmf(
         data=data,
         ranks=_list(ranks),
         solver=_list(solver),
-        init=_list(init),
+        init=_list(init) if init is not None else ["random" if "," in ranks else "nndsvda"],
         objective=objective,
         max_iter=max_iter,
         stop=stop,

@@ -216,3 +216,13 @@ def test_the_objective_reaches_the_fit(tmp_path):
     config = configure(data="digits", rows="0:60", ranks=(6, 3), objective="layerwise", max_iter=5, out=tmp_path)
     assert config.estimator("hals", "random").objective == "layerwise"
     assert "layerwise_error" in rank_bias.run(config).metrics()
+
+
+def test_rows_are_called_by_their_number_in_the_data(tmp_path):
+    folder = rank_bias.run(configure(data="digits", rows="100:160", ranks=(3,), max_iter=5, out=tmp_path))
+    examples = folder.arrays("examples")
+    assert examples["numbers"].tolist() == (examples["rows"] + 100).tolist()
+    np.testing.assert_array_equal(examples["X"], load_digits()[0][examples["numbers"]])
+    page = (folder.path / "report.html").read_text(encoding="utf-8")
+    assert "row 100<" in page
+    assert "row 0<" not in page

@@ -22,6 +22,13 @@ def test_one_seed_has_no_interval_and_resolves_nothing():
     assert "single seed: not resolved" in comparison.sentence()
 
 
+def test_few_seeds_resolve_nothing():
+    comparison = compare("a", [70.0, 71.0], "b", [50.0, 51.0])
+    assert not comparison.resolved
+    assert comparison.sentence() == ("a is 20.00 points above b on 2 paired seeds: not resolved, an interval takes 5.")
+    assert compare("a", [70.0] * 5, "b", [50.0] * 5).resolved
+
+
 def test_a_pair_is_judged_by_its_differences():
     noise = np.random.default_rng(1).normal(0, 5, size=10)  # Shared: far larger than the difference.
     comparison = compare("worse", 50 + noise, "better", 51 + noise)

@@ -53,12 +53,13 @@ def fit_pictures(run: Run, contents: Contents, fit: Fit) -> Pictures:
     if min(final[-1].shape[0], _MOST["signatures"]) > most["signatures"] or not most["components"]:
         notes.append("Some pictures are left out to keep this page light; the saved factors hold them all.")
     X, rows = X[: most["examples"]], rows[: most["examples"]]
-    strips = [_reconstructions(final, X, rows, shape)] if len(rows) else []
+    numbers = contents.examples.get("numbers", rows)[: len(rows)]
+    strips = [_reconstructions(final, X, rows, numbers, shape)] if len(rows) else []
     stages = _stages(run, fit, final, most["plateaus"], notes) if most["components"] else []
     if stages:
         stages.append(("final", final))
         strips.append(_signatures_by_stage(stages, shape, most["components"]))
-        strips += [_reconstructions_by_stage(stages, X, rows, shape)] if len(rows) else []
+        strips += [_reconstructions_by_stage(stages, X, rows, numbers, shape)] if len(rows) else []
     samples = contents.examples.get(f"{fit.name}/samples", contents.examples.get("samples"))
     real = contents.examples.get("X")
     if most["samples"] and samples is not None and real is not None and samples.ndim == real.ndim == 2:
@@ -119,15 +120,17 @@ def _examples(contents: Contents, chain: list[np.ndarray]) -> tuple[np.ndarray, 
     return X.astype(np.float64), rows.astype(np.int64), []
 
 
-def _reconstructions(chain: list[np.ndarray], X: np.ndarray, rows: np.ndarray, shape: Shape) -> Strip:
+def _reconstructions(
+    chain: list[np.ndarray], X: np.ndarray, rows: np.ndarray, numbers: np.ndarray, shape: Shape
+) -> Strip:
     fitted = _rebuild(chain, rows)
     error = np.abs(X - fitted)
     top, worst = highest(X), highest(error)
     originals = [
         picture(x, shape, top=top, alt=f"Row {row}, original", caption=f"row {row}")
-        for x, row in zip(X, rows, strict=True)
+        for x, row in zip(X, numbers, strict=True)
     ]
-    rebuilt = [picture(y, shape, top=top, alt=f"Row {row}, rebuilt") for y, row in zip(fitted, rows, strict=True)]
+    rebuilt = [picture(y, shape, top=top, alt=f"Row {row}, rebuilt") for y, row in zip(fitted, numbers, strict=True)]
     errors = [
         picture(
             e,
@@ -137,7 +140,7 @@ def _reconstructions(chain: list[np.ndarray], X: np.ndarray, rows: np.ndarray, s
             alt=f"Row {row}, absolute error",
             caption=_error(x, y),
         )
-        for e, x, y, row in zip(error, X, fitted, rows, strict=True)
+        for e, x, y, row in zip(error, X, fitted, numbers, strict=True)
     ]
     about = (
         f"Originals and reconstructions share one scale, 0 to {top:.3g}; the error map |x − x̂| has its own, black 0 to "
@@ -175,10 +178,12 @@ def _signatures_by_stage(stages: list[Stage], shape: Shape, most: int) -> Strip:
     return Strip("Signatures at each plateau", about, lines)
 
 
-def _reconstructions_by_stage(stages: list[Stage], X: np.ndarray, rows: np.ndarray, shape: Shape) -> Strip:
+def _reconstructions_by_stage(
+    stages: list[Stage], X: np.ndarray, rows: np.ndarray, numbers: np.ndarray, shape: Shape
+) -> Strip:
     top = highest(X)
     lines: list[Line] = [
-        (label, [picture(y, shape, top=top, alt=f"Row {row}, {label}") for y, row in zip(values, rows, strict=True)])
+        (label, [picture(y, shape, top=top, alt=f"Row {row}, {label}") for y, row in zip(values, numbers, strict=True)])
         for label, values in [("original", X), *((label, _rebuild(chain, rows)) for label, chain in stages)]
     ]
     about = "The same rows, rebuilt with what the fit knew at each plateau."

@@ -58,7 +58,7 @@ def _draw_factors(
     _save(
         folder,
         f"{name}-reconstructions",
-        plots.reconstructions(X, made, shape, indices=range(len(X)), numbers=rows.tolist()),
+        plots.reconstructions(X, made, shape, indices=range(len(X)), numbers=examples.get("numbers", rows).tolist()),
     )
 
 

@@ -109,6 +109,8 @@ class Problem(NamedTuple):
 
     X: NDArray[np.floating]
     dataset: DatasetInfo
+    first: int = 0
+    """The number of X's first row in the data."""
 
 
 def configure(**settings: Any) -> RankBiasConfig:
@@ -134,7 +136,7 @@ def run(config: RankBiasConfig, *, progress: bool = False, say: Callable[[str], 
     _check(config, problem)
     folder = Run.create(config.out, "nmf", config=_record(config, problem))
     known = levels(RowBlocks.of(torch.from_numpy(problem.X)), max(config.ranks))
-    recorder = Recorder(folder, problem.X, known)
+    recorder = Recorder(folder, problem.X, known, first=problem.first)
     try:
         for name, (solver, init) in config.fits().items():
             recorder.fit(name, config.estimator(solver, init).set_params(progress=progress), seed=config.seed)
@@ -155,7 +157,7 @@ def read_problem(config: RankBiasConfig) -> Problem:
     """Load the data and take the rows; ValueError for a range outside of it."""
     X, dataset = load(config.data, resize=config.resize)
     first, last = _row_range(config.rows, len(X))
-    return Problem(np.ascontiguousarray(X[first:last]), dataset)
+    return Problem(np.ascontiguousarray(X[first:last]), dataset, first)
 
 
 def summary(folder: Run) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ SAMPLES = 16
 class Recorder:
     """Fits models to X, and keeps the metrics, factors, snapshots, examples and facts of a run folder up to date."""
 
-    def __init__(self, folder: Run, X: NDArray[np.floating], levels: Sequence[RankLevel]) -> None:
+    def __init__(self, folder: Run, X: NDArray[np.floating], levels: Sequence[RankLevel], *, first: int = 0) -> None:
         self.folder = folder
         self.X = X
         self._levels = [level._asdict() for level in levels]
@@ -38,7 +38,8 @@ class Recorder:
         self._fits: dict[str, dict[str, Any]] = {}
         self._written: dict[str, int] = {}
         rows, real = _spread(len(X), EXAMPLES), _spread(len(X), SAMPLES)
-        self._examples = {"X": X[rows], "rows": rows, "real": X[real]}
+        # Rows by their place in X, and by their number in the data that X is a part of.
+        self._examples = {"X": X[rows], "rows": rows, "numbers": rows + first, "real": X[real]}
         folder.save_arrays("examples", self._examples)
 
     def fit(self, name: str, model: ChainEstimator, *, seed: int) -> None:

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 10_000
 COVERAGE = 0.95
+FEW = 5
+"""Seeds below which an interval of resamples is little more than the range of what was seen."""
 
 
 class Interval(NamedTuple):
@@ -51,14 +53,19 @@ class Comparison(NamedTuple):
 
     @property
     def resolved(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.difference.low > 0 or self.difference.high < 0
+        """Whether there are seeds enough and the interval leaves out 0."""
+        return self.seeds >= FEW and (self.difference.low > 0 or self.difference.high < 0)
 
     def sentence(self) -> str:
         """The comparison in words."""
         mean, low, high = self.difference
         if not np.isfinite(mean):
             return f"{self.better} and {self.worse} cannot be compared: a seed diverged."
+        if 1 < self.seeds < FEW:
+            return (
+                f"{self.better} is {mean:.2f} points above {self.worse} on {self.seeds} paired seeds: not resolved, an "
+                f"interval takes {FEW}."
+            )
         if self.seeds == 1:
             return (
                 f"{self.better} is {mean:.2f} points above {self.worse} on a single seed: not resolved, there is no "

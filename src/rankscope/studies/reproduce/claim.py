@@ -78,7 +78,9 @@ def study(crosses: Sequence[Cross], seeds: int, say: Callable[[str], None]) -> I
             row = {**dict(zip(SETTING, setting, strict=True)), "seed": seed, **judge(fit)}
             row |= {"error: tuned rank": tuned.error, "error: best rank": tuned.best_error}
             row |= {"rank: tuned rank": tuned.rank, "rank: best rank": tuned.best_rank}
-            say("claim: " + ", ".join(f"{name} {_short(value)}" for name, value in row.items()))
+            what = f"{data}, {noise} {level:g}, {solver} from {scale:g}, {depth} factors, seed {seed}"
+            errors = (f"{name} {_short(row[f'error: {name}'])}" for name in ("first", "end", "oracle"))
+            say(f"claim: {what}: error at {', '.join(errors)}")
             yield row, fit.descent
 
 
