@@ -12,8 +12,17 @@ from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain
 from rankscope.nmf.fit import Callback, Fit, Stopping, fit
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
-from rankscope.nmf.rules import Rule
+from rankscope.nmf.rules import Hals, Multiplicative, ProjectedGradient, Rule
 from rankscope.trace.history import History
+
+DESCENDING: dict[str, Rule] = {
+    "hals": Hals(),
+    "hals-3": Hals(3),
+    "accelerated": Hals(4, momentum=True),
+    "mu": Multiplicative(),
+    "gd": ProjectedGradient(),
+}
+"""The rules under which no objective rises."""
 
 
 class Planted(NamedTuple):

@@ -13,18 +13,11 @@ from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain, Layers
 from rankscope.nmf.health import inspect
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
-from rankscope.nmf.rules import Adam, GradientDescent, Hals, Multiplicative, ProjectedGradient, SharedScalar
+from rankscope.nmf.rules import Adam, GradientDescent, Hals, Multiplicative, SharedScalar
 
 SHAPE = (23, 17)
 SIZES = {(5,): (2.0,), (5, 3): (1.0, 0.5), (3, 5): (0.7, 2.0), (6, 4, 3): (0.5, 1.0, 2.0)}
-DESCENDING = {
-    "hals": Hals(),
-    "hals-3": Hals(3),
-    "accelerated": Hals(4, momentum=True),
-    "mu": Multiplicative(),
-    "gd": ProjectedGradient(),
-}
-RULES = DESCENDING | {"fixed": GradientDescent(1e-4), "adam": Adam(), "scalar": SharedScalar()}
+RULES = laws.DESCENDING | {"fixed": GradientDescent(1e-4), "adam": Adam(), "scalar": SharedScalar()}
 
 
 def layered(seed, sizes, dtype=torch.float64, shape=SHAPE):
@@ -69,11 +62,11 @@ def test_the_gradient_of_every_variable_equals_autograd(A, sizes, penalty):
 
 @pytest.mark.parametrize("penalized", [False, True])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize("name", DESCENDING)
+@pytest.mark.parametrize("name", laws.DESCENDING)
 def test_the_objective_never_rises(A, name, sizes, penalized):
     penalties = [Penalty(0.02, 0.1) if penalized else NO_PENALTY] * (len(sizes) + 1)
     seen = []
-    chain, rule = layered(2, sizes), DESCENDING[name]
+    chain, rule = layered(2, sizes), laws.DESCENDING[name]
     for _ in range(30):
         seen.append(float(objective(A, chain, penalties)))
         chain = laws.run(A, chain, rule, 1, penalties=penalties).chain

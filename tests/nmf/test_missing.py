@@ -12,17 +12,10 @@ from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain
 from rankscope.nmf.fit import Stopping, fit
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
-from rankscope.nmf.rules import Adam, GradientDescent, Hals, Multiplicative, ProjectedGradient, SharedScalar
+from rankscope.nmf.rules import Adam, GradientDescent, Hals, SharedScalar
 from rankscope.trace.history import History
 
-DESCENDING = {
-    "hals": Hals(),
-    "hals-3": Hals(3),
-    "accelerated": Hals(4, momentum=True),
-    "mu": Multiplicative(),
-    "gd": ProjectedGradient(),
-}
-RULES = {name: rule for name, rule in DESCENDING.items() if name != "accelerated"} | {
+RULES = {name: rule for name, rule in laws.DESCENDING.items() if name != "accelerated"} | {
     "fixed": GradientDescent(1e-3),
     "adam": Adam(),
     "scalar": SharedScalar(),
@@ -63,7 +56,7 @@ def test_a_mask_that_hides_nothing_changes_nothing(name, sizes, block_rows):
     np.testing.assert_allclose(masked.history[columns], plain.history[columns], rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", DESCENDING)
+@pytest.mark.parametrize("name", laws.DESCENDING)
 @pytest.mark.parametrize("sizes", [(4,), (5, 3)], ids=str)
 @pytest.mark.parametrize("penalized", [False, True])
 def test_the_objective_over_what_was_observed_never_rises(name, sizes, penalized):
@@ -76,7 +69,7 @@ def test_the_objective_over_what_was_observed_never_rises(name, sizes, penalized
         penalty = sum(float(p.value(F)) for p, F in zip(penalties, chain.factors, strict=True))
         values.append(0.5 * observed_error(A, observed, chain) + penalty)
 
-    run(A, observed, laws.random_chain(4, SHAPE, sizes), DESCENDING[name], 60, penalties=penalties, callback=note)
+    run(A, observed, laws.random_chain(4, SHAPE, sizes), laws.DESCENDING[name], 60, penalties=penalties, callback=note)
     assert np.all(np.diff(values) <= 1e-10 * values[0])
     assert values[-1] < 0.6 * values[0]
 

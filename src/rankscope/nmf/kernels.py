@@ -19,6 +19,16 @@ _compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contrac
 
 
 @_compiled
+def _padded(Q: Array) -> Array:
+    """Q (r×r) with columns of zeros up to a multiple of four: sums over k then take four terms at a time, for a quarter
+    of the loads and stores."""
+    r = len(Q)
+    padded = np.zeros((r, (r + 3) // 4 * 4), Q.dtype)
+    padded[:, :r] = Q
+    return padded
+
+
+@_compiled
 def sweep_rows(F: Array, Q: Array, C: Array, sweeps: int) -> None:
     """For every row f of F (m×r), in place: f_j ← [f_j − (f Q − c)_j / Q_jj]₊ for j = 1 … r, ``sweeps`` times over.
 
@@ -30,9 +40,8 @@ def sweep_rows(F: Array, Q: Array, C: Array, sweeps: int) -> None:
     """
     m, r = F.shape
     zero = F.dtype.type(0)
-    padded = (r + 3) // 4 * 4  # Four rows at a time: a quarter of the loads and stores of the sum.
-    curvature = np.zeros((r, padded), F.dtype)
-    curvature[:, :r] = Q
+    curvature = _padded(Q)
+    padded = curvature.shape[1]
     inverse = np.zeros(r, F.dtype)
     for j in range(r):
         if Q[j, j] > 0:
@@ -75,9 +84,8 @@ def multiply_rows(F: Array, Q: Array, C: Array) -> None:
     """
     m, r = F.shape
     zero = F.dtype.type(0)
-    padded = (r + 3) // 4 * 4
-    curvature = np.zeros((r, padded), F.dtype)
-    curvature[:, :r] = Q
+    curvature = _padded(Q)
+    padded = curvature.shape[1]
     f = np.zeros((padded, LANES), F.dtype)
     slope = np.zeros(LANES, F.dtype)
     for start in range(0, m, LANES):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from numpy.typing import NDArray
 
 from rankscope.runs import Run
@@ -56,10 +56,13 @@ class Training:
         )
 
 
-def train_each(train: Training, entries: Sequence[Entry], *, workers: int, bars: Progress) -> Iterator[str]:
-    """The lines of all entries as they are done, the longest being begun first: no core then waits long at the end."""
+def train_each(train: Training, entries: Sequence[Entry], *, workers: int | None, bars: Progress) -> Iterator[str]:
+    """The lines of all entries as they are done, the longest being begun first: no core then waits long at the end.
+
+    Without a number of workers there are as many as cores that this process may use.
+    """
     queue = sorted(entries, key=lambda entry: -entry.model.flops)
-    workers = min(workers, len(queue))
+    workers = min(workers or cpu_count(), len(queue))
     return _at_once(train, queue, workers, bars) if workers > 1 else _in_turn(train, queue, bars)
 
 

@@ -4,7 +4,6 @@ One call makes one run folder: for each model a search of its learning rate, its
 figures, verdicts and a report. A run that was killed goes on from its last finished round of trials.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,7 +121,7 @@ def _train(
     tasks = {"plain": task, "permuted": task.permuted(permutation(config, task))}
     train = Training(folder, config.settings(), tasks)
     with one_thread(), Progress(entries, train.protocol, shown=progress) as bars:
-        for line in train_each(train, entries, workers=config.workers or os.cpu_count() or 1, bars=bars):
+        for line in train_each(train, entries, workers=config.workers, bars=bars):
             say(line)
 
 

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from rankscope.weights import kernels
 from rankscope.weights.structure import Structure, calibrate, check_range, fill_uniform
 
 
@@ -96,6 +95,8 @@ class MLP(Phi):
     def of_members(self, own: Mapping[str, Tensor], Z: Tensor) -> Tensor:
         if Z.device.type != "cpu" or Z.dtype != torch.float32:
             return super().of_members(own, Z)
+        from rankscope.weights import kernels  # noqa: PLC0415  the compiler is loaded when it is needed
+
         theta = torch.cat([own[name] for name in ("w1", "b1", "w2", "b2")], dim=1)
         return kernels.mlp(Z.flatten(1), theta, self.activation == "silu").reshape(Z.shape)
 
