@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rankscope.nmf import layerwise
-from rankscope.nmf.blocks import RowBlocks, gram
+from rankscope.nmf import layerwise, passes
+from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain
 from rankscope.nmf.momentum import Momentum
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
@@ -102,18 +102,7 @@ def evaluate(blocks: RowBlocks, chain: Chain) -> State:
     if blocks.observed is not None:
         blocks = blocks.filled(chain.first, chain.dictionary)
     j, factors = chain.narrowest, chain.factors
-    R = product(factors[j:])
-    inner = product(factors[1:j]) if j > 1 else None
-    Tt = R.new_empty(len(R), blocks.shape[0])  # Narrow matrices lie along A's rows: so products with A are fastest.
-
-    def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        torch.mm(R, A_b.mT, out=Tt[:, rows])
-        F = chain.first[rows]
-        L = F.mT if inner is None else inner.mT @ F.mT
-        return L @ A_b, gram(F)
-
-    S, G = blocks.total(visit)
-    T = Tt.mT
+    T, S, G = passes.look(blocks, chain.first, product(factors[1:j]) if j > 1 else None, product(factors[j:]))
     Cs = []
     for i in range(j):  # Left of the narrow place: from T.
         between = factors[i + 1 : j]
@@ -215,15 +204,7 @@ def _move_first(
     else:
         hessian = layerwise.first_hessian(chain)
         R = chain.weights[0] * R
-    updated = R.new_empty(len(R), blocks.shape[0]).mT
-
-    def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        F, problem = first[rows], Subproblem(hessian, (R @ A_b.mT).mT, penalty)
-        F_b = updated[rows] = rule.step(F, problem)
-        terms = F_b.mT @ A_b, gram(F_b)
-        return (*terms, *problem.residual(F)) if measure else terms
-
-    return updated, blocks.total(visit)
+    return passes.move_first(blocks, first, R, hessian, rule, penalty, measure=measure)
 
 
 def _advance_with_momentum(

@@ -42,6 +42,7 @@ class RowBlocks:
         observed: bool (m×n), True where A was observed; None where all of it was.
         fill: (F₁ (m×r), R (r×n)), whose product stands where A was not observed; None for 0 there.
         workers: among how many workers a pass is spread.
+        stretch_rows: how many rows a visitor gets that goes through them by itself; None for those of a block.
     """
 
     A: Tensor
@@ -49,6 +50,7 @@ class RowBlocks:
     observed: Tensor | None = None
     fill: tuple[Tensor, Tensor] | None = None
     workers: int = 1
+    stretch_rows: int | None = None
 
     @classmethod
     def of(
@@ -63,13 +65,15 @@ class RowBlocks:
         m, n = A.shape
         if block_rows is not None and block_rows < 1:
             raise ValueError(f"block_rows must be at least 1, got {block_rows}; leave it None to choose by the cache")
-        among = among or workers.count()
+        among, stretch_rows = among or workers.count(), block_rows
         if block_rows is None:
             size = m * n * torch.empty(0, dtype=float_dtype(A)).element_size()
             rounds = -(-size // (BLOCK_BYTES * among))
             one_block = size <= WHOLE_BYTES or A.device.type != "cpu"
             block_rows = m if one_block else -(-m // (rounds * among))
-        return cls(A, min(m, block_rows), observed, workers=among)
+            as_it_is = observed is None and A.dtype in FLOATS
+            stretch_rows = (m if one_block else -(-m // among)) if as_it_is else block_rows
+        return cls(A, min(m, block_rows), observed, workers=among, stretch_rows=stretch_rows)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -87,9 +91,13 @@ class RowBlocks:
 
     @cached_property
     def slices(self) -> tuple[slice, ...]:
-        """The row ranges, from the top."""
-        m = self.shape[0]
-        return tuple(slice(start, min(start + self.block_rows, m)) for start in range(0, m, self.block_rows))
+        """The row ranges of the blocks, from the top."""
+        return _slices(self.shape[0], self.block_rows)
+
+    @cached_property
+    def stretches(self) -> tuple[slice, ...]:
+        """The row ranges for a visitor that goes through them by itself."""
+        return _slices(self.shape[0], self.stretch_rows or self.block_rows)
 
     def rows(self, rows: slice | Tensor) -> Tensor:
         """Some rows of A, floating; where they were not observed, of the fill."""
@@ -117,12 +125,18 @@ class RowBlocks:
         assert self.observed is None
         return RowBlocks.of(self.rows(rows), among=self.workers)
 
-    def total(self, visit: Visit) -> tuple[Tensor, ...]:
-        """Σ_b visit(rows, A_b), one pass over A. The order of the sum depends on nothing but the number of workers."""
-        if len(self.slices) == 1:
-            return visit(self.slices[0], self.rows(self.slices[0]))
-        parts = min(self.workers, len(self.slices)) if self.A.device.type == "cpu" else 1
-        return _sum(workers.spread(lambda k: self._part(visit, self.slices[k::parts]), range(parts)))
+    def total(self, visit: Visit, *, stretches: bool = False) -> tuple[Tensor, ...]:
+        """Σ_b visit(rows, A_b), one pass over A. The order of the sum depends on nothing but the number of workers.
+
+        Args:
+            visit: takes rows and gives what is summed.
+            stretches: whether it goes through rows by itself, few at a time, and so may get more than a block of them.
+        """
+        slices = self.stretches if stretches else self.slices
+        if len(slices) == 1:
+            return visit(slices[0], self.rows(slices[0]))
+        parts = min(self.workers, len(slices)) if self.A.device.type == "cpu" else 1
+        return _sum(workers.spread(lambda k: self._part(visit, slices[k::parts]), range(parts)))
 
     def _part(self, visit: Visit, slices: tuple[slice, ...]) -> tuple[Tensor, ...]:
         first, *others = slices
@@ -197,6 +211,10 @@ def gram(F: Tensor) -> Tensor:
     """FᵀF in float64. A float32 Gram would blur singular values below 1e-4 σ₁."""
     wide = F.to(torch.float64)
     return wide.mT @ wide
+
+
+def _slices(m: int, rows: int) -> tuple[slice, ...]:
+    return tuple(slice(start, min(start + rows, m)) for start in range(0, m, rows))
 
 
 def _sum(parts: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

@@ -40,6 +40,15 @@ class Hessian:
         # Q is symmetric, and what lies in memory as F does is fast to add to it.
         return (self.Q @ F.mT).mT if F.stride(0) == 1 else F @ self.Q
 
+    def plus(self, l2: float) -> "Hessian":
+        """That with ½ ℓ₂‖F‖² beside it, where rows or columns do not interact."""
+        if l2 == 0:
+            return self
+        P, Q = (
+            None if M is None else M + l2 * torch.eye(len(M), dtype=M.dtype, device=M.device) for M in (self.P, self.Q)
+        )
+        return Hessian(P, Q)
+
     @property
     def one_sided(self) -> bool:
         """Whether rows or columns do not interact: one of P and Q is the identity."""

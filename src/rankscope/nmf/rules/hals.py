@@ -6,8 +6,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from rankscope.nmf.rules.rule import BlockRule
-from rankscope.nmf.subproblem import Subproblem
+from rankscope.nmf.penalty import Penalty
+from rankscope.nmf.rules.rule import COORDINATES, BlockRule, Move
+from rankscope.nmf.subproblem import Hessian, Subproblem
 
 SWEEP_COST = 6
 """n/(6r) sweeps of F₁ take about a quarter of the time of both products: a sweep has r/2n of their operations, at a
@@ -59,31 +60,31 @@ class Hals(BlockRule):
         """If asked to."""
         return self.momentum
 
+    def move(self, hessian: Hessian, penalty: Penalty) -> Move:
+        """Sweeps over the coordinates."""
+        small = hessian.P is not None and self.small_sweeps is not None
+        return Move(COORDINATES, sweeps=self.small_sweeps if small else self.inner_sweeps)
+
     def step(self, F: Tensor, problem: Subproblem) -> Tensor:
         """The sweeps over the coordinates of F."""
+        compiled = self.compiled_step(F, problem)
+        if compiled is not None:
+            return compiled
+        sweeps = self.move(problem.hessian, problem.penalty).sweeps
+        C = problem.C - problem.penalty.l1
         P, Q = problem.hessian.P, problem.hessian.Q
-        l1, l2 = problem.penalty.l1, problem.penalty.l2
-        C = problem.C - l1 if l1 else problem.C
-        small_sweeps = self.inner_sweeps if self.small_sweeps is None else self.small_sweeps
-        if Q is None and P is not None:
-            return _rows(F.mT, P, C.mT, l2, small_sweeps).mT
-        if P is None and Q is not None:
-            return _rows(F, Q, C, l2, self.inner_sweeps)
         if P is not None and Q is not None:
-            return _entries(F, (P, Q, C), l2, small_sweeps)
-        raise AssertionError("a chain has at least two factors, so one side of each is not the identity")
+            return _entries(F, (P, Q, C), problem.penalty.l2, sweeps)
+        hessian = problem.hessian.plus(problem.penalty.l2)
+        if hessian.P is not None:
+            return _rows(F.mT, hessian.P, C.mT, sweeps).mT
+        assert hessian.Q is not None, "a chain has at least two factors, so one side of each is not the identity"
+        return _rows(F, hessian.Q, C, sweeps)
 
 
-def _rows(F: Tensor, Q: Tensor, C: Tensor, l2: float, sweeps: int) -> Tensor:
+def _rows(F: Tensor, Q: Tensor, C: Tensor, sweeps: int) -> Tensor:
     """P = I: the entries of a column do not interact, so all rows move at once, coordinate by coordinate."""
     F = F.mT.clone(memory_format=torch.contiguous_format).mT  # Columns are contiguous: coordinates of all rows.
-    if l2:
-        Q = Q + l2 * torch.eye(len(Q), dtype=Q.dtype, device=Q.device)
-    if F.device.type == "cpu":
-        from rankscope.nmf import kernels  # noqa: PLC0415  the compiler is loaded when it is needed
-
-        kernels.sweep_rows(F.numpy(), Q.numpy(), C.numpy(), sweeps)
-        return F
     curvature = Q.diagonal().tolist()
     for _ in range(sweeps):
         for j, c in enumerate(curvature):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rankscope.nmf.penalty import NO_PENALTY
+from rankscope.nmf.penalty import NO_PENALTY, Penalty
 from rankscope.nmf.rules.line_search import descend
-from rankscope.nmf.rules.rule import BlockRule
+from rankscope.nmf.rules.rule import MULTIPLICATION, BlockRule, Move
 from rankscope.nmf.subproblem import Hessian, Subproblem
 
 
@@ -35,10 +35,15 @@ class Multiplicative(BlockRule):
         """No."""
         return False
 
+    def move(self, hessian: Hessian, penalty: Penalty) -> Move | None:
+        """The update itself, but where the penalty takes a line search."""
+        return None if penalty.separation else Move(MULTIPLICATION)
+
     def step(self, F: Tensor, problem: Subproblem) -> Tensor:
         """One multiplicative update of F."""
-        if problem.penalty == NO_PENALTY and F.device.type == "cpu" and problem.hessian.one_sided:
-            return _multiplied(F, problem)
+        compiled = self.compiled_step(F, problem)
+        if compiled is not None:
+            return compiled
         denominator = problem.hessian(F)
         numerator = problem.C
         if problem.penalty != NO_PENALTY:
@@ -52,16 +57,3 @@ class Multiplicative(BlockRule):
             return updated
         # The majorizer behind the update holds for quadratics; its direction, −F/(P F Q + ∇⁺) ∘ ∇f, descends anyway.
         return descend(F, problem, lambda t: torch.lerp(F, updated, t))
-
-
-def _multiplied(F: Tensor, problem: Subproblem) -> Tensor:
-    """The same in one pass over F, where its rows or its columns do not interact."""
-    from rankscope.nmf import kernels  # noqa: PLC0415  the compiler is loaded when it is needed
-
-    P, Q = problem.hessian.P, problem.hessian.Q
-    if Q is None:
-        assert P is not None
-        return _multiplied(F.mT, Subproblem(Hessian(None, P), problem.C.mT)).mT
-    F = F.mT.clone(memory_format=torch.contiguous_format).mT  # Columns are contiguous, as the kernel goes.
-    kernels.multiply_rows(F.numpy(), Q.numpy(), problem.C.numpy())
-    return F

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from rankscope.nmf.penalty import Penalty
 from rankscope.nmf.rules.line_search import descend
-from rankscope.nmf.rules.rule import BlockRule
-from rankscope.nmf.subproblem import Subproblem
+from rankscope.nmf.rules.rule import DESCENT, BlockRule, Move
+from rankscope.nmf.subproblem import Hessian, Subproblem
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,16 @@ class ProjectedGradient(BlockRule):
         """No."""
         return False
 
+    def move(self, hessian: Hessian, penalty: Penalty) -> Move | None:
+        """The step, but where the penalty takes a line search or F does not matter."""
+        lipschitz = hessian.lipschitz + penalty.l2
+        return Move(DESCENT, rate=1 / lipschitz) if lipschitz > 0 and not penalty.separation else None
+
     def step(self, F: Tensor, problem: Subproblem) -> Tensor:
         """One projected gradient step of F."""
+        compiled = self.compiled_step(F, problem)
+        if compiled is not None:
+            return compiled
         lipschitz = problem.hessian.lipschitz + problem.penalty.l2
         if not lipschitz > 0:  # The other factors are zero: F does not matter.
             return F

@@ -7,13 +7,25 @@ gradient at the same point, which is what gradient descent on the whole model me
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
-from rankscope.nmf.subproblem import Subproblem
+from rankscope.nmf.penalty import Penalty
+from rankscope.nmf.subproblem import Hessian, Subproblem
 
 Memory = TypeVar("Memory")
+COORDINATES, MULTIPLICATION, DESCENT = range(3)
+
+
+class Move(NamedTuple):
+    """A step of a block rule as compiled loops take it."""
+
+    kind: int
+    """COORDINATES: sweeps of coordinate descent. MULTIPLICATION. DESCENT: a projected gradient step."""
+    sweeps: int = 0
+    rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -36,8 +48,25 @@ class BlockRule(ABC):
         """Whether the loop starts each iteration from beyond the small factors (see ``Momentum``)."""
 
     @abstractmethod
+    def move(self, hessian: Hessian, penalty: Penalty) -> Move | None:
+        """What the step is where rows, or columns, of F do not interact; None if it has no compiled form."""
+
+    @abstractmethod
     def step(self, F: Tensor, problem: Subproblem) -> Tensor:
         """The factor after one step, a new tensor ≥ 0."""
+
+    def compiled_step(self, F: Tensor, problem: Subproblem) -> Tensor | None:
+        """The same in compiled loops, on a CPU and where there are any: some ten operations in one."""
+        move = self.move(problem.hessian, problem.penalty) if problem.hessian.one_sided else None
+        if move is None or F.device.type != "cpu":
+            return None
+        from rankscope.nmf.row_pass import move_columns  # noqa: PLC0415  the compiler is loaded when it is needed
+
+        hessian = problem.hessian.plus(problem.penalty.l2)
+        by_columns = hessian.P is not None
+        M, X, C = (hessian.P, F, problem.C) if by_columns else (hessian.Q, F.mT, problem.C.mT)
+        moved = move_columns(*(tensor.contiguous().numpy() for tensor in (X, M, C)), problem.penalty.l1, move)
+        return torch.from_numpy(moved) if by_columns else torch.from_numpy(moved).mT
 
 
 @dataclass(frozen=True)

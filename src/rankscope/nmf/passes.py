@@ -1,0 +1,93 @@
+"""The passes over A that an iteration makes: one that moves F₁, one that only looks.
+
+    move_first:  C = A Rᵀ,  F₁ ← step(F₁, C),  S = F₁ᵀA,  G = F₁ᵀF₁
+    look:        T = A Rᵀ,  S = (F₁ inner)ᵀA,  G = F₁ᵀF₁
+
+Each is compiled (``row_pass``) where that is faster, and made of library products elsewhere: on other devices and
+processors, for wide factors, and for rules that have no compiled form.
+"""
+
+import platform
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rankscope.nmf.blocks import RowBlocks, gram
+from rankscope.nmf.penalty import Penalty
+from rankscope.nmf.rules import BlockRule
+from rankscope.nmf.subproblem import Hessian, Subproblem
+
+WIDEST = 100
+"""The widest factor that is compiled: from there on library products are about as fast."""
+FAST_HERE = platform.machine().lower() in ("x86_64", "amd64")
+"""Elsewhere a library may have matrix instructions that no compiler uses by itself."""
+
+
+def move_first(
+    blocks: RowBlocks, first: Tensor, R: Tensor, hessian: Hessian, rule: BlockRule, penalty: Penalty, *, measure: bool
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The new F₁ (m×r), and (S, G), then where asked the sums ‖v‖² and ‖C‖² of the KKT residual at the old one.
+
+    Args:
+        blocks: A.
+        first: F₁ (m×r).
+        R: (r×n).
+        hessian: I and Q = RRᵀ.
+        rule: how F₁ is moved.
+        penalty: of F₁.
+        measure: whether the KKT residual is wanted.
+    """
+    move = rule.move(hessian, penalty) if _compiled(blocks, R) else None
+    updated = R.new_empty(len(R), blocks.shape[0]).mT  # Narrow matrices lie along A's rows: for products the fastest.
+    if move is None:
+
+        def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
+            F, problem = first[rows], Subproblem(hessian, (R @ A_b.mT).mT, penalty)
+            F_b = updated[rows] = rule.step(F, problem)
+            terms = F_b.mT @ A_b, gram(F_b)
+            return (*terms, *problem.residual(F)) if measure else terms
+
+        return updated, blocks.total(visit)
+
+    from rankscope.nmf.row_pass import move_rows  # noqa: PLC0415  the compiler is loaded when it is needed
+
+    Q, X, directions, moved = _numpy(hessian.plus(penalty.l2).Q, first.mT, R, updated.mT)
+
+    def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
+        sums = move_rows(A_b.numpy(), rows.start, directions, Q, penalty.l1, X, moved, move, measure)
+        return tuple(torch.as_tensor(value) for value in (sums if measure else sums[:2]))
+
+    return updated, blocks.total(visit_compiled, stretches=True)
+
+
+def look(blocks: RowBlocks, first: Tensor, inner: Tensor | None, R: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """T (m×k), S (k×n) and G (r×r) for the chain F₁ inner R with inner (r×k), None for the identity, and R (k×n)."""
+    Tt = R.new_empty(len(R), blocks.shape[0])
+    if not (_compiled(blocks, R) and _compiled(blocks, first.mT)):
+
+        def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
+            torch.mm(R, A_b.mT, out=Tt[:, rows])
+            F = first[rows]
+            L = F.mT if inner is None else inner.mT @ F.mT
+            return L @ A_b, gram(F)
+
+        return Tt.mT, *blocks.total(visit)
+
+    from rankscope.nmf.row_pass import evaluate_rows  # noqa: PLC0415
+
+    X, directions, T, between = _numpy(first.mT, R, Tt, R.new_empty(0, 0) if inner is None else inner.mT)
+
+    def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
+        S, G = evaluate_rows(A_b.numpy(), rows.start, directions, between, X, T)
+        return torch.from_numpy(S), torch.from_numpy(G)
+
+    return Tt.mT, *blocks.total(visit_compiled, stretches=True)
+
+
+def _compiled(blocks: RowBlocks, R: Tensor) -> bool:
+    return FAST_HERE and blocks.A.device.type == "cpu" and blocks.A.is_contiguous() and len(R) <= WIDEST
+
+
+def _numpy(*tensors: Tensor) -> tuple[Any, ...]:
+    return tuple(tensor.contiguous().numpy() for tensor in tensors)
