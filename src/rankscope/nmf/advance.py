@@ -91,18 +91,23 @@ class State:
         return 0.5 * (self.chain.weights[0] * first + later) + penalty
 
 
-def evaluate(blocks: RowBlocks, chain: Chain) -> State:
-    """The state of a chain with every C, by one pass over A at the chain's narrowest place j:
+def evaluate(blocks: RowBlocks, chain: Chain, *, every_C: bool = True) -> State:
+    """The state of a chain, by one pass over A at the chain's narrowest place j:
 
-    T = A (F_{j+1} … F_L)ᵀ and S_j = (F₁ … F_j)ᵀ A, of which every C is a small product.
+    T = A (F_{j+1} … F_L)ᵀ and S_j = (F₁ … F_j)ᵀ A, of which every C is a small product; T only if they are wanted.
     """
     if chain.layers is not None:
-        pair = evaluate(blocks, Chain((chain.first, chain.basis)))
+        pair = evaluate(blocks, Chain((chain.first, chain.basis)), every_C=every_C)
         return _layered(chain, pair.G, pair.S, pair.Cs and pair.Cs[:1])
     if blocks.observed is not None:
         blocks = blocks.filled(chain.first, chain.dictionary)
     j, factors = chain.narrowest, chain.factors
-    T, S, G = passes.look(blocks, chain.first, product(factors[1:j]) if j > 1 else None, product(factors[j:]))
+    inner, R = product(factors[1:j]) if j > 1 else None, product(factors[j:])
+    T, S, G = passes.look(blocks, chain.first, inner, R, T=every_C)
+    if T is None:
+        for F in factors[j:-1]:
+            S = F.mT @ S
+        return State(chain, G, S)
     Cs = []
     for i in range(j):  # Left of the narrow place: from T.
         between = factors[i + 1 : j]
@@ -116,7 +121,7 @@ def evaluate(blocks: RowBlocks, chain: Chain) -> State:
 
 def start(blocks: RowBlocks, chain: Chain, rule: Rule, penalties: Penalties = ()) -> State:
     """The state before the first iteration."""
-    state = evaluate(blocks, chain)
+    state = evaluate(blocks, chain, every_C=isinstance(rule, JointRule))
     if isinstance(rule, JointRule):
         if not rule.projects and any(penalty != NO_PENALTY for penalty in penalties):
             raise ValueError("penalties are for factors >= 0, got some for a rule without projection; leave them out")
@@ -124,7 +129,7 @@ def start(blocks: RowBlocks, chain: Chain, rule: Rule, penalties: Penalties = ()
     # Extrapolation looks at the objective, and that of the observed entries would take a pass of its own. Layer-wise
     # there is none: it has been tried on products only.
     still = blocks.observed is None and chain.layers is None
-    return replace(state, Cs=None, memory=_still(rule) if still else None)
+    return replace(state, memory=_still(rule) if still else None)
 
 
 def advance(

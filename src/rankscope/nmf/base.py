@@ -33,6 +33,7 @@ from rankscope.nmf.progress import progress_bar
 from rankscope.nmf.rules import BlockRule, Hals, Rule, make_rule
 from rankscope.nmf.settings import check_settings, check_size
 from rankscope.nmf.validation import check_factors, check_matrix
+from rankscope.nmf.watch import squared_error
 from rankscope.spectra import product
 from rankscope.trace.history import History, Measure
 from rankscope.trace.levels import Plateau
@@ -258,10 +259,12 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _keep(self, X: Any, result: Fit, blocks: RowBlocks, rule: Rule, penalties: tuple[Penalty, ...]) -> None:
         failed = result.n_iter + 1 if result.reason == "not_finite" else None
-        self.health_: Health = inspect(evaluate(blocks, result.chain), rule, penalties, not_finite_at=failed)
+        state = evaluate(blocks, result.chain)
+        self.health_: Health = inspect(state, rule, penalties, not_finite_at=failed)
         self.n_components_ = result.chain.layer_sizes[-1]
         self.n_iter_ = result.n_iter
-        self.reconstruction_err_ = blocks.squared_residual(result.chain.first, result.chain.dictionary) ** 0.5
+        self.reconstruction_err_ = squared_error(blocks, result.chain, state.trace) ** 0.5
+        del state  # What it knows of A has the size of F₁.
         self._seen_rows = None if blocks.observed is None else blocks.observed.any(1)
         self.heldout_error_ = heldout_error(blocks.A, blocks.observed, result.chain)
         self.history_ = result.history

@@ -170,7 +170,7 @@ class RowBlocks:
     @cached_property
     def squared_norm(self) -> float:
         """‖A‖²_F over what was observed (and the fill, if there is one), summed in float64."""
-        return self.total(lambda rows, A_b: (A_b.to(torch.float64).square().sum(),))[0].item()
+        return self.total(lambda rows, A_b: (sum_of_squares(A_b),), stretches=True)[0].item()
 
     @cached_property
     def mean(self) -> float:
@@ -200,6 +200,15 @@ def overlay(A: Tensor, observed: Tensor, B: Tensor) -> Tensor:
 
     kernels.overlay(A.numpy(), observed.numpy().view(np.uint8), B.numpy())
     return B
+
+
+def sum_of_squares(A: Tensor) -> Tensor:
+    """‖A‖²_F in float64, without A in float64."""
+    if A.device.type != "cpu":
+        return A.to(torch.float64).square().sum()
+    from rankscope.nmf import kernels  # noqa: PLC0415
+
+    return torch.tensor(kernels.sum_of_squares(A.reshape(-1).numpy()), dtype=torch.float64)
 
 
 def float_dtype(A: Tensor) -> torch.dtype:

@@ -47,6 +47,15 @@ def overlay(A: Array, observed: NDArray[np.uint8], B: Array) -> None:
 
 
 @compiled
+def sum_of_squares(a: Array) -> float:
+    """‖a‖² of a vector, in float64."""
+    total = 0.0
+    for i in range(a.size):
+        total += np.float64(a[i]) * np.float64(a[i])
+    return total
+
+
+@compiled
 def adam(theta: Array, gradient: Array, first: Array, second: Array, step: Any) -> tuple[Array, Array, Array]:
     """θ, m and v after a ``Step`` of Adam from θ, g, m and v, vectors of one length."""
     kind = theta.dtype.type

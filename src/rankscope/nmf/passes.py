@@ -61,28 +61,35 @@ def move_first(
     return updated, blocks.total(visit_compiled, stretches=True)
 
 
-def look(blocks: RowBlocks, first: Tensor, inner: Tensor | None, R: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """T (m×k), S (k×n) and G (r×r) for the chain F₁ inner R with inner (r×k), None for the identity, and R (k×n)."""
-    Tt = R.new_empty(len(R), blocks.shape[0])
+def look(
+    blocks: RowBlocks, first: Tensor, inner: Tensor | None, R: Tensor, *, T: bool
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """T (m×k), if wanted, S (k×n) and G (r×r) for the chain F₁ inner R, inner (r×k) or None for the identity, R (k×n)."""
+    Tt = R.new_empty(len(R), blocks.shape[0]) if T else None
     if not (_compiled(blocks, R) and _compiled(blocks, first.mT)):
 
         def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-            torch.mm(R, A_b.mT, out=Tt[:, rows])
+            if Tt is not None:
+                torch.mm(R, A_b.mT, out=Tt[:, rows])
             F = first[rows]
             L = F.mT if inner is None else inner.mT @ F.mT
             return L @ A_b, gram(F)
 
-        return Tt.mT, *blocks.total(visit)
+        S, G = blocks.total(visit)
+        return None if Tt is None else Tt.mT, S, G
 
     from rankscope.nmf.row_pass import evaluate_rows  # noqa: PLC0415
 
-    X, directions, T, between = _numpy(first.mT, R, Tt, R.new_empty(0, 0) if inner is None else inner.mT)
+    nothing = R.new_empty(0, 0)
+    given = first.mT, R, nothing if Tt is None else Tt, nothing if inner is None else inner.mT
+    X, directions, products, between = _numpy(*given)
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        S, G = evaluate_rows(A_b.numpy(), rows.start, directions, between, X, T)
+        S, G = evaluate_rows(A_b.numpy(), rows.start, directions, between, X, products)
         return torch.from_numpy(S), torch.from_numpy(G)
 
-    return Tt.mT, *blocks.total(visit_compiled, stretches=True)
+    S, G = blocks.total(visit_compiled, stretches=True)
+    return None if Tt is None else Tt.mT, S, G
 
 
 def _compiled(blocks: RowBlocks, R: Tensor) -> bool:

@@ -91,7 +91,7 @@ def evaluate_rows(A: Array, at: int, R: Array, inner: Array, X: Array, T: Array)
         R: (k×n).
         inner: transposed (k×r), what F is multiplied by; of no size where that is nothing.
         X: F transposed (r×m).
-        T: gets R Aᵀ (k×m).
+        T: gets R Aᵀ (k×m); of no size where that is not wanted.
 
     Returns:
         S (k×n), G (r×r) in float64.
@@ -103,9 +103,10 @@ def evaluate_rows(A: Array, at: int, R: Array, inner: Array, X: Array, T: Array)
     sums, S, G = _sums(R, width), np.zeros_like(R), _room(r, r + 6, np.float64)
     for start in range(0, len(A), LANES):
         rows = A[start : start + LANES]
-        c[:] = 0
-        _add_products(rows, directions, width, c, False)
-        _store(c, len(rows), T, at + start)
+        if T.size:
+            c[:] = 0
+            _add_products(rows, directions, width, c, False)
+            _store(c, len(rows), T, at + start)
         _load(X, at + start, len(rows), x)
         _add_gram(x, G)
         if inner.size:

@@ -98,15 +98,19 @@ class Watch:
         return squared_error / norm if norm > 0 else squared_error.where(squared_error == 0, torch.inf)
 
 
+def squared_error(blocks: RowBlocks, chain: Chain, trace: Trace) -> float:
+    """‖A − F₁ … F_L‖² of one evaluated chain, over what was observed."""
+    read = blocks.squared_norm + 2 * trace.objective()
+    cancelled = _cancelled(torch.tensor([read]), blocks)
+    return blocks.squared_residual(chain.first, chain.dictionary) if cancelled else read
+
+
 def _measure(seen: Sequence[Sighting], blocks: RowBlocks) -> tuple[Tensor, Tensor]:
     """‖A − B‖² (T) and the singular values of B (T, r) of the products B at T sightings, in float64."""
     P, Q, inner = (torch.stack(tensors) for tensors in zip(*(sighting.trace[:3] for sighting in seen), strict=True))
     squared_error = blocks.squared_norm - 2 * inner + (P * Q).sum((1, 2))
-
     for t in _cancelled(squared_error, blocks):
-        chain = seen[t].chain
-        squared_error[t] = blocks.squared_residual(chain.first, chain.dictionary)
-
+        squared_error[t] = blocks.squared_residual(seen[t].chain.first, seen[t].chain.dictionary)
     finite = squared_error.isfinite()
     if finite.all():
         return squared_error, gram_singular_values(P, Q)
@@ -120,8 +124,7 @@ def _measure_layers(seen: Sequence[Sighting], blocks: RowBlocks) -> Tensor:
     sums = torch.stack([sighting.trace.layers for sighting in seen if sighting.trace.layers is not None])
     first, later = (blocks.squared_norm + sums[:, 0]), sums[:, 1]
     for t in _cancelled(first, blocks):
-        chain = seen[t].chain
-        first[t] = blocks.squared_residual(chain.first, chain.basis)
+        first[t] = blocks.squared_residual(seen[t].chain.first, seen[t].chain.basis)
     return seen[0].chain.weights[0] * first + later
 
 
