@@ -61,10 +61,10 @@ class LowRank(Structure):
         return F.linear(x @ self.V, self.U, bias)
 
     def matrix_flops(self) -> int:
-        return 2 * self.out_features * self.in_features * self.V.shape[1]
+        return 2 * self.out_features * self.in_features * self.rank
 
     def multiply_flops(self, batch: int) -> int:
-        return 2 * batch * self.V.shape[1] * (self.out_features + self.in_features)
+        return 2 * batch * self.rank * (self.out_features + self.in_features)
 
     @property
     def max_rank(self) -> int:

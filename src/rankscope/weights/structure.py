@@ -38,6 +38,9 @@ class Structure(nn.Module, ABC):
     overhead: ClassVar[int] = 0
     """What the calls of `multiply` cost beside one product, in floating-point operations of the same time."""
 
+    slowness: ClassVar[int] = 1
+    """How many operations of one large product take the time of one of `multiply`."""
+
     @abstractmethod
     def matrix(self) -> Tensor:
         """W (out×in), formed."""
@@ -82,7 +85,7 @@ class Structure(nn.Module, ABC):
         if x.shape[-1] != self.in_features:
             raise ValueError(f"the last dimension of x must be in_features = {self.in_features}, got {x.shape[-1]}")
         batch = math.prod(x.shape[:-1])
-        if self.multiply_flops(batch) + self.overhead <= self._dense_flops(batch):
+        if self.slowness * self.multiply_flops(batch) + self.overhead <= self._dense_flops(batch):
             return self.multiply(x, bias)
         return F.linear(x, self.matrix(), bias)
 
