@@ -49,7 +49,7 @@ class Kronecker(Structure):
     """
 
     overhead = SMALL_PRODUCTS
-    slowness = 2  # Measured at 256 to 1,024 wide with 2 to 12 terms, which are as many regroupings.
+    slowness = 2  # Small products, regrouped between: measured at 256 to 1,024 wide, 2 to 12 terms.
 
     def __init__(
         self,
