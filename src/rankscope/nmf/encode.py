@@ -7,6 +7,7 @@ the next. Where entries of A are missing, the current F R stands for them and is
 import torch
 from torch import Tensor
 
+from rankscope.nmf import passes
 from rankscope.nmf.blocks import RowBlocks, gram, overlay
 from rankscope.nmf.penalty import Penalty
 from rankscope.nmf.rules import Hals
@@ -21,6 +22,8 @@ def encode(blocks: RowBlocks, R: Tensor, penalty: Penalty, *, max_sweeps: int = 
     hessian = Hessian.of(None, gram(R.mT), R)
     # What a product in this precision can resolve.
     tolerance = torch.finfo(R.dtype).eps ** 0.75
+    if blocks.observed is None and passes.compiled(blocks, R):
+        return passes.solve_first(blocks, R, hessian, penalty, sweeps=max_sweeps, tolerance=tolerance)
     activations = R.new_zeros(blocks.shape[0], R.shape[0])
 
     def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:

@@ -1,7 +1,8 @@
-"""The passes over A that an iteration makes: one that moves F₁, one that only looks.
+"""The passes over A: one that moves F₁, one that only looks, one that solves for F₁.
 
-    move_first:  C = A Rᵀ,  F₁ ← step(F₁, C),  S = F₁ᵀA,  G = F₁ᵀF₁
-    look:        T = A Rᵀ,  S = (F₁ inner)ᵀA,  G = F₁ᵀF₁
+    move_first:   C = A Rᵀ,  F₁ ← step(F₁, C),  S = F₁ᵀA,  G = F₁ᵀF₁
+    look:         T = A Rᵀ,  S = (F₁ inner)ᵀA,  G = F₁ᵀF₁
+    solve_first:  C = A Rᵀ,  F₁ ← the minimizer
 
 Each is compiled (``row_pass``) where that is faster, and made of library products elsewhere: on other devices and
 processors, for wide factors, and for rules that have no compiled form.
@@ -38,7 +39,7 @@ def move_first(
         penalty: of F₁.
         measure: whether the KKT residual is wanted.
     """
-    move = rule.move(hessian, penalty) if _compiled(blocks, R) else None
+    move = rule.move(hessian, penalty) if compiled(blocks, R) else None
     updated = R.new_empty(len(R), blocks.shape[0]).mT  # Narrow matrices lie along A's rows: for products the fastest.
     if move is None:
 
@@ -52,10 +53,11 @@ def move_first(
 
     from rankscope.nmf.row_pass import move_rows  # noqa: PLC0415  the compiler is loaded when it is needed
 
+    occupied = blocks.extents.numpy()
     Q, X, directions, moved = _numpy(hessian.plus(penalty.l2).Q, first.mT, R, updated.mT)
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        sums = move_rows(A_b.numpy(), rows.start, directions, Q, penalty.l1, X, moved, move, measure)
+        sums = move_rows(A_b.numpy(), occupied, rows.start, directions, Q, penalty.l1, X, moved, move, measure)
         return tuple(torch.as_tensor(value) for value in (sums if measure else sums[:2]))
 
     return updated, blocks.total(visit_compiled, stretches=True)
@@ -66,7 +68,7 @@ def look(
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """T (m×k), if wanted, S (k×n) and G (r×r) for the chain F₁ inner R, inner (r×k) or None for the identity, R (k×n)."""
     Tt = R.new_empty(len(R), blocks.shape[0]) if T else None
-    if not (_compiled(blocks, R) and _compiled(blocks, first.mT)):
+    if not (compiled(blocks, R) and compiled(blocks, first.mT)):
 
         def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
             if Tt is not None:
@@ -80,19 +82,38 @@ def look(
 
     from rankscope.nmf.row_pass import evaluate_rows  # noqa: PLC0415
 
-    nothing = R.new_empty(0, 0)
+    occupied, nothing = blocks.extents.numpy(), R.new_empty(0, 0)
     given = first.mT, R, nothing if Tt is None else Tt, nothing if inner is None else inner.mT
     X, directions, products, between = _numpy(*given)
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        S, G = evaluate_rows(A_b.numpy(), rows.start, directions, between, X, products)
+        S, G = evaluate_rows(A_b.numpy(), occupied, rows.start, directions, between, X, products)
         return torch.from_numpy(S), torch.from_numpy(G)
 
     S, G = blocks.total(visit_compiled, stretches=True)
     return None if Tt is None else Tt.mT, S, G
 
 
-def _compiled(blocks: RowBlocks, R: Tensor) -> bool:
+def solve_first(
+    blocks: RowBlocks, R: Tensor, hessian: Hessian, penalty: Penalty, *, sweeps: int, tolerance: float
+) -> Tensor:
+    """F (m×r) that solves the subproblem of F₁, compiled: from zero until the KKT residual of every few rows is at most
+    ``tolerance``, or after so many sweeps."""
+    from rankscope.nmf.row_pass import solve_rows  # noqa: PLC0415
+
+    solution, occupied = R.new_empty(len(R), blocks.shape[0]), blocks.extents.numpy()
+    directions, Q, X = _numpy(R, hessian.plus(penalty.l2).Q, solution)
+
+    def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
+        solve_rows(A_b.numpy(), occupied, rows.start, directions, Q, penalty.l1, X, sweeps, tolerance)
+        return ()
+
+    blocks.total(visit, stretches=True)
+    return solution.mT
+
+
+def compiled(blocks: RowBlocks, R: Tensor) -> bool:
+    """Whether passes over A with R (r×n) are compiled."""
     return FAST_HERE and blocks.A.device.type == "cpu" and blocks.A.is_contiguous() and len(R) <= WIDEST
 
 

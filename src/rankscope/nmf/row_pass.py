@@ -2,9 +2,9 @@
 
     C = A Rᵀ,   F ← moved(F, C),   S = FᵀA,   G = FᵀF
 
-``LANES`` rows of A are taken at a time, few enough to stay in the second cache level. What belongs to a row of F lies in
-a lane: rows of F with one Hessian do not interact, so they move side by side, and a further sweep costs arithmetic and
-no memory. Factors are given and returned transposed, X = Fᵀ (r×m), which lays lanes side by side. No Python is held
+``LANES`` rows of A are taken at a time, few enough to stay in the second cache level. What belongs to a row of F lies
+in a lane: rows of F with one Hessian do not interact, so they move side by side, and a further sweep costs arithmetic
+and no memory. Factors are given and returned transposed, X = Fᵀ (r×m), which lays lanes side by side. No Python is held
 while a pass runs, so workers run side by side too.
 
 The two products are sums of small outer products, four rows of A by three of X or R, whose twelve sums or weights stay
@@ -25,12 +25,18 @@ LANES = 128
 PANEL = 1024
 """The most columns of a panel of R and S."""
 STRIDE = PANEL + 112
-"""Entries from one row of S's panels to the next: near a power of two, rows would be in each other's way in the cache."""
+"""Entries from one row of S's panels to the next: near a power of two, rows would be in each other's way."""
 NEAR = 2**18
 """Bytes of R's panel, and of S's: both stay in the second cache level beside the rows of A."""
 FOLD = 32
 """Groups of lanes after which sums in single precision are put aside, so that they stay small."""
+SWEEPS_PER_CHECK = 12
+"""About what takes a row from zero to single precision."""
+CHUNK = 16
+"""Columns that are multiplied together."""
 Array = NDArray[np.floating]
+Extents = NDArray[np.int32]
+"""From which column to which each row is multiplied (…×2)."""
 
 # Sums may be taken in any order and as fused multiply-adds; NaN and inf keep their meaning.
 compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
@@ -39,12 +45,22 @@ Index = np.uintp  # Unsigned, so that no index is taken from the end.
 
 @compiled
 def move_rows(
-    A: Array, at: int, R: Array, Q: Array, l1: float, X: Array, moved: Array, move: Move, measure: bool
+    A: Array,
+    occupied: Extents,
+    at: int,
+    R: Array,
+    Q: Array,
+    l1: float,
+    X: Array,
+    moved: Array,
+    move: Move,
+    measure: bool,
 ) -> tuple[Array, Array, float, float]:
     """The columns of X that belong to rows of A, moved; their part of S and G; and the sums of the KKT residual.
 
     Args:
         A: rows ``at`` … ``at + len(A)`` of the matrix (…×n), contiguous.
+        occupied: of every row of the matrix (see ``extents``).
         at: the number of the first.
         R: (r×n).
         Q: RRᵀ + ℓ₂I (r×r).
@@ -57,23 +73,23 @@ def move_rows(
     Returns:
         S = FᵀA (r×n), G = FᵀF (r×r) in float64, ‖v‖², ‖C‖².
     """
-    r, n = R.shape
+    r = len(R)
     curvature, directions, width = _padded(Q), _thrice(R), _width(R)
     x, spare = _room(r, LANES, A.dtype), _room(r, LANES, A.dtype)
     c = _room(r, LANES, A.dtype)
     sums, S, G = _sums(R, width), np.zeros_like(R), _room(r, r + 6, np.float64)
     violation, scale = 0.0, 0.0
     for start in range(0, len(A), LANES):
-        rows = A[start : start + LANES]
+        rows, extents = A[start : start + LANES], occupied[at + start : at + start + LANES]
         c[:] = 0
-        _add_products(rows, directions, width, c, False)
+        _add_products(rows, extents, directions, width, c, False)
         _load(X, at + start, len(rows), x)
         if measure:
             violation += _violation(x, c, curvature, l1, len(rows))
             scale += _square(c, r, len(rows))
         y = _moved(x, c, curvature, l1, move, spare)
         _store(y, len(rows), moved, at + start)
-        _add_left(rows, y, width, sums)
+        _add_left(rows, extents, y, width, sums)
         _add_gram(y, G)
         if start // LANES % FOLD == FOLD - 1:
             _fold(sums, width, S)
@@ -82,11 +98,14 @@ def move_rows(
 
 
 @compiled
-def evaluate_rows(A: Array, at: int, R: Array, inner: Array, X: Array, T: Array) -> tuple[Array, Array]:
+def evaluate_rows(
+    A: Array, occupied: Extents, at: int, R: Array, inner: Array, X: Array, T: Array
+) -> tuple[Array, Array]:
     """Both products of rows of A with a chain as it is: their part of T = R Aᵀ, of S = (F inner)ᵀA and of G = FᵀF.
 
     Args:
         A: rows ``at`` … ``at + len(A)`` of the matrix (…×n), contiguous.
+        occupied: of every row of the matrix (see ``extents``).
         at: the number of the first.
         R: (k×n).
         inner: transposed (k×r), what F is multiplied by; of no size where that is nothing.
@@ -102,23 +121,68 @@ def evaluate_rows(A: Array, at: int, R: Array, inner: Array, X: Array, T: Array)
     weights = _padded(inner)
     sums, S, G = _sums(R, width), np.zeros_like(R), _room(r, r + 6, np.float64)
     for start in range(0, len(A), LANES):
-        rows = A[start : start + LANES]
+        rows, extents = A[start : start + LANES], occupied[at + start : at + start + LANES]
         if T.size:
             c[:] = 0
-            _add_products(rows, directions, width, c, False)
+            _add_products(rows, extents, directions, width, c, False)
             _store(c, len(rows), T, at + start)
         _load(X, at + start, len(rows), x)
         _add_gram(x, G)
         if inner.size:
             for i in range(k):
                 _combine(weights[i], x, product[i])
-            _add_left(rows, product, width, sums)
+            _add_left(rows, extents, product, width, sums)
         else:
-            _add_left(rows, x, width, sums)
+            _add_left(rows, extents, x, width, sums)
         if start // LANES % FOLD == FOLD - 1:
             _fold(sums, width, S)
     _fold(sums, width, S)
     return S, _symmetric(G, r)
+
+
+@compiled
+def solve_rows(
+    A: Array, occupied: Extents, at: int, R: Array, Q: Array, l1: float, X: Array, sweeps: int, tolerance: float
+) -> None:
+    """Columns of X for rows of A: coordinate descent from zero until ‖v‖ ≤ tolerance ‖C‖ among the lanes.
+
+    Args:
+        A, occupied, at, R, Q, l1: as in ``move_rows``.
+        X: gets the factor, transposed (r×m).
+        sweeps: the most.
+        tolerance: of the KKT residual.
+    """
+    r = len(R)
+    curvature, directions, width = _padded(Q), _thrice(R), _width(R)
+    x, c = _room(r, LANES, A.dtype), _room(r, LANES, A.dtype)
+    some = Move(COORDINATES, SWEEPS_PER_CHECK, 0.0)
+    for start in range(0, len(A), LANES):
+        rows, extents = A[start : start + LANES], occupied[at + start : at + start + LANES]
+        c[:] = x[:] = 0
+        _add_products(rows, extents, directions, width, c, False)
+        enough = tolerance**2 * _square(c, r, len(rows))
+        for _ in range(0, sweeps, SWEEPS_PER_CHECK):
+            x = _moved(x, c, curvature, l1, some, x)
+            if _violation(x, c, curvature, l1, len(rows)) <= enough:
+                break
+        _store(x, len(rows), X, at + start)
+
+
+@compiled
+def extents(A: Array) -> Extents:
+    """From which column to which each row of A has all that is not 0, in whole chunks (m×2): images have margins."""
+    m, n = A.shape
+    found = np.zeros((m, 2), np.int32)
+    for i in range(m):
+        a, begin, end = A[i], n, n
+        for j in range(n):
+            if a[j] != 0:
+                begin = j
+                break
+        while end > begin and a[end - 1] == 0:
+            end -= 1
+        found[i, 0], found[i, 1] = begin // CHUNK * CHUNK, min(-(-end // CHUNK) * CHUNK, n)
+    return found
 
 
 @compiled
@@ -203,12 +267,13 @@ def _combine(weights: Array, x: Array, out: Array) -> None:
 
 
 @compiled
-def _add_products(A: Array, R: Array, width: int, c: Array, upper: bool) -> None:
+def _add_products(A: Array, extents: Extents, R: Array, width: int, c: Array, upper: bool) -> None:
     """c += R Aᵀ, for rows of R that are a multiple of three; where ``upper`` at least c_ki with k ≤ i."""
     last, n, zero = len(A) - 1, A.shape[1], A.dtype.type(0)
-    for begin in range(0, n, width):
-        end = min(begin + width, n)
+    for panel in range(0, n, width):
         for i in range(0, len(A), 4):
+            begin = max(panel, np.min(extents[i : i + 4, 0]))
+            end = min(panel + width, np.max(extents[i : i + 4, 1]))
             a0, a1 = A[i, begin:end], A[min(i + 1, last), begin:end]
             a2, a3 = A[min(i + 2, last), begin:end], A[min(i + 3, last), begin:end]
             for k in range(0, min(i + 4, len(R)) if upper else len(R), 3):
@@ -226,13 +291,14 @@ def _add_products(A: Array, R: Array, width: int, c: Array, upper: bool) -> None
 
 
 @compiled
-def _add_left(A: Array, x: Array, width: int, sums: Array) -> None:
+def _add_left(A: Array, extents: Extents, x: Array, width: int, sums: Array) -> None:
     """sums += x A, the lanes of x being the rows of A; sums lie in panels of ``width`` columns (``_sums``)."""
     last, n = len(A) - 1, A.shape[1]
     rows, base = len(sums) // STRIDE // -(-n // width), 0
-    for begin in range(0, n, width):
-        end = min(begin + width, n)
+    for panel in range(0, n, width):
         for i in range(0, len(A), 4):
+            begin = max(panel, np.min(extents[i : i + 4, 0]))
+            end = min(panel + width, np.max(extents[i : i + 4, 1]))
             a0, a1 = A[i, begin:end], A[min(i + 1, last), begin:end]
             a2, a3 = A[min(i + 2, last), begin:end], A[min(i + 3, last), begin:end]
             for k in range(0, rows, 3):
@@ -240,7 +306,7 @@ def _add_left(A: Array, x: Array, width: int, sums: Array) -> None:
                 x00, x01, x02, x03 = x0[0], x0[1], x0[2], x0[3]
                 x10, x11, x12, x13 = x1[0], x1[1], x1[2], x1[3]
                 x20, x21, x22, x23 = x2[0], x2[1], x2[2], x2[3]
-                first, second, third = Index(base + k * STRIDE), Index(STRIDE), Index(2 * STRIDE)
+                first, second, third = Index(base + k * STRIDE + begin - panel), Index(STRIDE), Index(2 * STRIDE)
                 for j in range(Index(end - begin)):
                     A0, A1, A2, A3 = a0[j], a1[j], a2[j], a3[j]
                     sums[first + j] += x00 * A0 + x01 * A1 + x02 * A2 + x03 * A3
@@ -251,9 +317,10 @@ def _add_left(A: Array, x: Array, width: int, sums: Array) -> None:
 
 @compiled
 def _add_gram(x: Array, G: Array) -> None:
-    """G += x xᵀ in float64 for the lanes of x, but for what lies below the diagonal."""
-    wide = x.astype(np.float64)
-    _add_products(wide, wide, LANES, G, True)
+    """G += x xᵀ in float64, but for what lies below the diagonal."""
+    wide, extents = x.astype(np.float64), np.zeros((len(x), 2), np.int32)
+    extents[:, 1] = LANES
+    _add_products(wide, extents, wide, LANES, G, True)
 
 
 @compiled
