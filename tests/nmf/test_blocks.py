@@ -5,6 +5,7 @@ import torch
 
 import laws
 from rankscope.nmf.blocks import RowBlocks, gram
+from rankscope.nmf.passes import squared_residual
 from rankscope.nmf.rules import make_rule
 
 
@@ -70,7 +71,7 @@ def test_sums_are_taken_in_float64():
     assert blocks.squared_norm == pytest.approx(3000 * 100 * float(A[0, 0]) ** 2, rel=1e-12)
     assert blocks.mean == pytest.approx(float(A[0, 0]), rel=1e-9)
     zero = torch.zeros(3000, 1), torch.zeros(1, 100)
-    assert blocks.squared_residual(*zero) == pytest.approx(blocks.squared_norm, rel=1e-12)
+    assert squared_residual(blocks, *zero) == pytest.approx(blocks.squared_norm, rel=1e-12)
 
 
 def test_block_rows_follow_the_cache_and_are_checked():

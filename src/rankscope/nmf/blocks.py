@@ -196,19 +196,6 @@ class RowBlocks:
         count = self.A.numel() if self.observed is None else int(self.observed.sum())
         return self.total(lambda rows, A_b: (A_b.sum(dtype=torch.float64),))[0].item() / count
 
-    def squared_residual(self, first: Tensor, R: Tensor) -> float:
-        """‖A − F₁ R‖²_F over what was observed, by the residual itself, in float64, a block at a time: exact where the
-        Gram form cancels."""
-        R = R.to(torch.float64)
-
-        def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-            residual = torch.addmm(A_b.to(torch.float64), first[rows].to(torch.float64), R, alpha=-1)
-            if self.observed is not None:
-                residual.mul_(self.observed[rows])
-            return (residual.square_().sum(),)
-
-        return self.total(visit)[0].item()
-
 
 def overlay(A: Tensor, observed: Tensor, B: Tensor) -> Tensor:
     """A where it was observed and B elsewhere, written into B, on a CPU at a small part of the time of torch.where."""

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
+from rankscope.nmf import passes
 from rankscope.nmf.advance import SETTLING_SWEEPS, Penalties, State, advance, settle, start
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain
@@ -70,11 +70,10 @@ def refine(
     *samples, fresh = drawn.split(sampling.rows)
     share = sampling.rows / m
     scaled = (penalties[0], *(replace(p, l1=share * p.l1, l2=share * p.l2) for p in penalties[1:]))
-    judge = blocks.subset(fresh)
     tried = [
         _learn(blocks.subset(rows), Chain((chain.first[rows], *chain.factors[1:])), rule, scaled) for rows in samples
     ]
-    errors = [_error(judge, learned, penalties) for learned, _ in tried]
+    errors = _errors(blocks.subset(fresh), [learned for learned, _ in tried], penalties)
     best, _ = tried[errors.index(min(errors))]
     state = settle(blocks, Chain((chain.first, *best.factors[1:])), penalties)
     return state, Coarse(sampling.rows, tuple(n for _, n in tried), tuple(errors))
@@ -94,7 +93,10 @@ def _learn(blocks: RowBlocks, chain: Chain, rule: Hals, penalties: Penalties) ->
     return state.chain, MOST_ITERATIONS
 
 
-def _error(blocks: RowBlocks, chain: Chain, penalties: Penalties) -> float:
-    R: Tensor = chain.dictionary
-    F = encode(blocks, R, penalties[0], max_sweeps=2 * SETTLING_SWEEPS)
-    return blocks.squared_residual(F, R) / blocks.squared_norm if blocks.squared_norm > 0 else 0.0
+def _errors(blocks: RowBlocks, chains: Sequence[Chain], penalties: Penalties) -> list[float]:
+    """The relative error of every chain's dictionary on rows that none has seen."""
+    squared = []
+    for R in (chain.dictionary for chain in chains):
+        F = encode(blocks, R, penalties[0], max_sweeps=2 * SETTLING_SWEEPS)
+        squared.append(passes.squared_residual(blocks, F, R))
+    return [error / blocks.squared_norm if blocks.squared_norm > 0 else 0.0 for error in squared]

@@ -43,6 +43,7 @@ class Start:
         factors = _MAKERS[self.init](blocks.filled_with_means(), self.layer_sizes, generator)
         if self.positive:
             factors = [F.where(F > 0, FLOOR * F.mean()) for F in factors]
+        factors[0] = factors[0].mT.contiguous().mT  # As a pass leaves it, so that none needs a copy.
         chain = Chain(tuple(factors))
         share = self.scale * best_scale(blocks, chain) ** (1 / chain.depth)
         return without_unseen(blocks, Chain(tuple(share * F for F in factors)))

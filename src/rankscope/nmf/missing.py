@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rankscope.nmf import passes
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain
 
@@ -49,7 +50,7 @@ def heldout_error(A: Tensor, observed: Tensor | None, chain: Chain) -> float | N
     if not hidden.any():
         return None
     blocks = RowBlocks.of(A, observed=hidden)
-    error = blocks.squared_residual(chain.first, chain.dictionary)
+    error = passes.squared_residual(blocks, chain.first, chain.dictionary)
     if blocks.squared_norm > 0:
         return error / blocks.squared_norm
     return 0.0 if error == 0 else float("inf")

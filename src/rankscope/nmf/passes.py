@@ -1,4 +1,4 @@
-"""The passes over A: one that moves F₁, one that only looks, one that solves for F₁.
+"""The passes over A: one moves F₁, one only looks, one solves for F₁, and one takes the residual itself.
 
     move_first:   C = A Rᵀ,  F₁ ← step(F₁, C),  S = F₁ᵀA,  G = F₁ᵀF₁
     look:         T = A Rᵀ,  S = (F₁ inner)ᵀA,  G = F₁ᵀF₁
@@ -11,6 +11,7 @@ processors, for wide factors, and for rules that have no compiled form.
 import platform
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,7 +41,7 @@ def move_first(
         measure: whether the KKT residual is wanted.
     """
     move = rule.move(hessian, penalty) if compiled(blocks, R) else None
-    updated = R.new_empty(len(R), blocks.shape[0]).mT  # Narrow matrices lie along A's rows: for products the fastest.
+    updated = _lying(R, blocks.shape[0]).mT  # Narrow matrices lie along A's rows: for products the fastest.
     if move is None:
 
         def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
@@ -57,8 +58,10 @@ def move_first(
     Q, X, directions, moved = _numpy(hessian.plus(penalty.l2).Q, first.mT, R, updated.mT)
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        sums = move_rows(A_b.numpy(), occupied, rows.start, directions, Q, penalty.l1, X, moved, move, measure)
-        return tuple(torch.as_tensor(value) for value in (sums if measure else sums[:2]))
+        given = A_b.numpy(), occupied, rows.start, directions, Q, penalty.l1
+        S, G, *residual = move_rows(*given, X, moved, move, measure)
+        terms = torch.from_numpy(S), torch.from_numpy(G)
+        return (*terms, *map(_number, residual)) if measure else terms
 
     return updated, blocks.total(visit_compiled, stretches=True)
 
@@ -66,8 +69,8 @@ def move_first(
 def look(
     blocks: RowBlocks, first: Tensor, inner: Tensor | None, R: Tensor, *, T: bool
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """T (m×k), if wanted, S (k×n) and G (r×r) for the chain F₁ inner R, inner (r×k) or None for the identity, R (k×n)."""
-    Tt = R.new_empty(len(R), blocks.shape[0]) if T else None
+    """T (m×k), if wanted, S (k×n) and G (r×r) for F₁ inner R with inner (r×k), None for the identity, and R (k×n)."""
+    Tt = _lying(R, blocks.shape[0]) if T else None
     if not (compiled(blocks, R) and compiled(blocks, first.mT)):
 
         def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
@@ -101,7 +104,7 @@ def solve_first(
     ``tolerance``, or after so many sweeps."""
     from rankscope.nmf.row_pass import solve_rows  # noqa: PLC0415
 
-    solution, occupied = R.new_empty(len(R), blocks.shape[0]), blocks.extents.numpy()
+    solution, occupied = _lying(R, blocks.shape[0]), blocks.extents.numpy()
     directions, Q, X = _numpy(R, hessian.plus(penalty.l2).Q, solution)
 
     def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
@@ -112,10 +115,44 @@ def solve_first(
     return solution.mT
 
 
+def squared_residual(blocks: RowBlocks, first: Tensor, R: Tensor) -> float:
+    """‖A − F₁ R‖² over what was observed, by the residual itself, in float64: exact where the Gram form cancels."""
+    wide = R.to(torch.float64)
+    if blocks.observed is None and compiled(blocks, R):
+        from rankscope.nmf import row_pass  # noqa: PLC0415
+
+        directions, X = _numpy(wide, first.mT)
+
+        def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
+            return (_number(row_pass.squared_residual(A_b.numpy(), rows.start, directions, X)),)
+
+        return blocks.total(visit_compiled, stretches=True)[0].item()
+
+    def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
+        residual = torch.addmm(A_b.to(torch.float64), first[rows].to(torch.float64), wide, alpha=-1)
+        if blocks.observed is not None:
+            residual.mul_(blocks.observed[rows])
+        return (residual.square_().sum(),)
+
+    return blocks.total(visit)[0].item()
+
+
 def compiled(blocks: RowBlocks, R: Tensor) -> bool:
     """Whether passes over A with R (r×n) are compiled."""
     return FAST_HERE and blocks.A.device.type == "cpu" and blocks.A.is_contiguous() and len(R) <= WIDEST
 
 
+def _lying(R: Tensor, m: int) -> Tensor:
+    """An r×m matrix like R (r×n), not filled. numpy's memory can be used again as a whole; torch's is aligned, so that
+    what is freed does not fit the next of its size, and a fit would keep several."""
+    if R.device.type != "cpu":
+        return R.new_empty(len(R), m)
+    return torch.from_numpy(np.empty((len(R), m), R.numpy().dtype))
+
+
 def _numpy(*tensors: Tensor) -> tuple[Any, ...]:
     return tuple(tensor.contiguous().numpy() for tensor in tensors)
+
+
+def _number(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)

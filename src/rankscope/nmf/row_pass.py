@@ -28,6 +28,8 @@ STRIDE = PANEL + 112
 """Entries from one row of S's panels to the next: near a power of two, rows would be in each other's way."""
 NEAR = 2**18
 """Bytes of R's panel, and of S's: both stay in the second cache level beside the rows of A."""
+FEW = 24
+"""Rows of A whose product is formed at once."""
 FOLD = 32
 """Groups of lanes after which sums in single precision are put aside, so that they stay small."""
 SWEEPS_PER_CHECK = 12
@@ -166,6 +168,37 @@ def solve_rows(
             if _violation(x, c, curvature, l1, len(rows)) <= enough:
                 break
         _store(x, len(rows), X, at + start)
+
+
+@compiled
+def squared_residual(A: Array, at: int, R: Array, X: Array) -> float:
+    """‖A − F R‖² for rows of A in float64, a few of them at a time.
+
+    Args:
+        A, at: as in ``move_rows``.
+        R: (r×n) in float64.
+        X: F transposed (r×m).
+    """
+    (r, n), width, total = R.shape, _width(R), 0.0
+    everywhere = np.zeros((r, 2), np.int32)
+    everywhere[:, 1] = n
+    F, product = np.zeros((FEW, LANES)), np.zeros(-(-n // width) * FEW * STRIDE)
+    for start in range(0, len(A), FEW):
+        rows = A[start : start + FEW]
+        for i in range(len(rows)):
+            for k in range(r):
+                F[i, k] = X[k, at + start + i]
+        _add_left(R, everywhere, F, width, product)
+        base = 0
+        for begin in range(0, n, width):
+            for i in range(len(rows)):
+                a, b = rows[i, begin : begin + width], product[base + i * STRIDE : base + i * STRIDE + width]
+                for j in range(len(a)):
+                    residual = np.float64(a[j]) - b[j]
+                    total += residual * residual
+            base += FEW * STRIDE
+        product[:] = 0
+    return total
 
 
 @compiled

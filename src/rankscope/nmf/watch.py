@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rankscope.nmf import passes
 from rankscope.nmf.advance import Trace
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain, Layers
@@ -102,7 +103,7 @@ def squared_error(blocks: RowBlocks, chain: Chain, trace: Trace) -> float:
     """‖A − F₁ … F_L‖² of one evaluated chain, over what was observed."""
     read = blocks.squared_norm + 2 * trace.objective()
     cancelled = _cancelled(torch.tensor([read]), blocks)
-    return blocks.squared_residual(chain.first, chain.dictionary) if cancelled else read
+    return passes.squared_residual(blocks, chain.first, chain.dictionary) if cancelled else read
 
 
 def _measure(seen: Sequence[Sighting], blocks: RowBlocks) -> tuple[Tensor, Tensor]:
@@ -110,7 +111,7 @@ def _measure(seen: Sequence[Sighting], blocks: RowBlocks) -> tuple[Tensor, Tenso
     P, Q, inner = (torch.stack(tensors) for tensors in zip(*(sighting.trace[:3] for sighting in seen), strict=True))
     squared_error = blocks.squared_norm - 2 * inner + (P * Q).sum((1, 2))
     for t in _cancelled(squared_error, blocks):
-        squared_error[t] = blocks.squared_residual(seen[t].chain.first, seen[t].chain.dictionary)
+        squared_error[t] = passes.squared_residual(blocks, seen[t].chain.first, seen[t].chain.dictionary)
     finite = squared_error.isfinite()
     if finite.all():
         return squared_error, gram_singular_values(P, Q)
@@ -124,7 +125,7 @@ def _measure_layers(seen: Sequence[Sighting], blocks: RowBlocks) -> Tensor:
     sums = torch.stack([sighting.trace.layers for sighting in seen if sighting.trace.layers is not None])
     first, later = (blocks.squared_norm + sums[:, 0]), sums[:, 1]
     for t in _cancelled(first, blocks):
-        first[t] = blocks.squared_residual(seen[t].chain.first, seen[t].chain.basis)
+        first[t] = passes.squared_residual(blocks, seen[t].chain.first, seen[t].chain.basis)
     return seen[0].chain.weights[0] * first + later
 
 

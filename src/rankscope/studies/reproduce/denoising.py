@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rankscope.nmf import NMF, levels
+from rankscope.nmf import NMF, levels, passes
 from rankscope.nmf.advance import evaluate
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain
@@ -72,7 +72,7 @@ class Tuned(NamedTuple):
 def clean_error(X: Tensor, chain: Chain) -> float:
     """‖X − F₁ … F_L‖²/‖X‖²."""
     blocks = RowBlocks.of(X)
-    return blocks.squared_residual(chain.first, chain.dictionary) / blocks.squared_norm
+    return passes.squared_residual(blocks, chain.first, chain.dictionary) / blocks.squared_norm
 
 
 def fit_noisy(
@@ -100,7 +100,9 @@ def fit_noisy(
         rank=rank,
     )
     start = _start(problem, rule, scale, depth, torch.Generator().manual_seed(seed))
-    readings = {"clean_error": lambda chain: clean.squared_residual(chain.first, chain.dictionary) / clean.squared_norm}
+    readings = {
+        "clean_error": lambda chain: passes.squared_residual(clean, chain.first, chain.dictionary) / clean.squared_norm
+    }
     known = levels(blocks, rank)
     descent = descend(Y, start.factors, rule, steps or STEPS[solver], readings=readings, levels=known)
     health = inspect(evaluate(blocks, descent.chain), rule, (NO_PENALTY,) * depth)
