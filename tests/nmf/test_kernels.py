@@ -1,4 +1,4 @@
-"""The compiled sweeps are the coordinate descent that the equations say."""
+"""The compiled loops are what the equations say."""
 
 import math
 
@@ -9,45 +9,6 @@ import torch
 import laws
 from rankscope.nmf import kernels
 from rankscope.nmf.rules import adam
-
-
-def problem(m, r, dtype=np.float64, seed=0):
-    rng = np.random.default_rng(seed)
-    R = rng.random((r, 40))
-    return rng.random((m, r)).astype(dtype), (R @ R.T).astype(dtype), (rng.random((m, 40)) @ R.T).astype(dtype)
-
-
-def swept(F, Q, C, sweeps):
-    F = F.copy()
-    for _ in range(sweeps):
-        for j in range(F.shape[1]):
-            if Q[j, j] > 0:
-                F[:, j] = np.maximum(F[:, j] - (F @ Q[:, j] - C[:, j]) / Q[j, j], 0)
-    return F
-
-
-@pytest.mark.parametrize("m", [1, 127, 128, 300])
-@pytest.mark.parametrize("r", [1, 2, 3, 4, 9])
-@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-10), (np.float32, 1e-3)])
-def test_rows_are_swept_coordinate_by_coordinate(m, r, dtype, rtol):
-    F, Q, C = problem(m, r, dtype)
-    for layout in (np.ascontiguousarray, np.asfortranarray):
-        ours = layout(F.copy())
-        kernels.sweep_rows(ours, Q, layout(C), 3)
-        expected = swept(F, Q, C, 3)
-        np.testing.assert_allclose(ours, expected, rtol=rtol, atol=rtol * expected.max())
-
-
-def test_a_dead_component_stays_and_nan_is_not_hidden():
-    F, Q, C = problem(5, 3)
-    Q[1], Q[:, 1] = 0, 0
-    ours = F.copy()
-    kernels.sweep_rows(ours, Q, C, 2)
-    np.testing.assert_array_equal(ours[:, 1], F[:, 1])
-    C[2, 0] = np.nan
-    kernels.sweep_rows(F, Q, C, 1)
-    assert np.isnan(F[2, 0])
-    assert np.isfinite(F[[0, 1, 3, 4]]).all()
 
 
 @pytest.mark.parametrize("l2", [0.0, 0.7])

@@ -55,7 +55,7 @@ def move_first(
     from rankscope.nmf.row_pass import move_rows  # noqa: PLC0415  the compiler is loaded when it is needed
 
     occupied = blocks.extents.numpy()
-    Q, X, directions, moved = _numpy(hessian.plus(penalty.l2).Q, first.mT, R, updated.mT)
+    Q, X, directions, moved = _numpy(hessian.plus(penalty.l2).side, first.mT, R, updated.mT)
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
         given = A_b.numpy(), occupied, rows.start, directions, Q, penalty.l1
@@ -105,7 +105,7 @@ def solve_first(
     from rankscope.nmf.row_pass import solve_rows  # noqa: PLC0415
 
     solution, occupied = _lying(R, blocks.shape[0]), blocks.extents.numpy()
-    directions, Q, X = _numpy(R, hessian.plus(penalty.l2).Q, solution)
+    directions, Q, X = _numpy(R, hessian.plus(penalty.l2).side, solution)
 
     def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
         solve_rows(A_b.numpy(), occupied, rows.start, directions, Q, penalty.l1, X, sweeps, tolerance)

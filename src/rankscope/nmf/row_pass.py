@@ -237,7 +237,7 @@ def move_columns(X: Array, Q: Array, C: Array, l1: float, move: Move) -> Array:
 def _moved(x: Array, c: Array, Q: Array, l1: float, move: Move, spare: Array) -> Array:
     """The lanes of x after one move: x itself or ``spare``."""
     r, zero = len(Q), x.dtype.type(0)
-    slope, l1 = np.zeros(LANES, x.dtype), x.dtype.type(l1)
+    slope, least = np.zeros(LANES, x.dtype), x.dtype.type(l1)
     if move.kind == COORDINATES:
         inverse = np.zeros(r, x.dtype)
         for j in range(r):
@@ -247,7 +247,7 @@ def _moved(x: Array, c: Array, Q: Array, l1: float, move: Move, spare: Array) ->
             for j in range(r):
                 _combine(Q[j], x, slope)
                 for lane in range(LANES):
-                    to = x[j, lane] + inverse[j] * (c[j, lane] - l1 - slope[lane])
+                    to = x[j, lane] + inverse[j] * (c[j, lane] - least - slope[lane])
                     x[j, lane] = zero if to < zero else to
         return x
     rate = x.dtype.type(move.rate)
@@ -255,12 +255,12 @@ def _moved(x: Array, c: Array, Q: Array, l1: float, move: Move, spare: Array) ->
         _combine(Q[j], x, slope)
         if move.kind == MULTIPLICATION:
             for lane in range(LANES):
-                there = slope[lane] + l1
+                there = slope[lane] + least
                 quotient = x[j, lane] * c[j, lane] / there
                 spare[j, lane] = zero if there == zero else quotient
         else:
             for lane in range(LANES):
-                to = x[j, lane] - rate * (slope[lane] + l1 - c[j, lane])
+                to = x[j, lane] - rate * (slope[lane] + least - c[j, lane])
                 spare[j, lane] = zero if to < zero else to
     return spare
 

@@ -50,6 +50,14 @@ class Hessian:
         return Hessian(P, Q)
 
     @property
+    def side(self) -> Tensor:
+        """The one of P and Q that is not the identity, where rows or columns do not interact."""
+        M = self.Q if self.P is None else self.P
+        assert M is not None
+        assert self.one_sided
+        return M
+
+    @property
     def one_sided(self) -> bool:
         """Whether rows or columns do not interact: one of P and Q is the identity."""
         return (self.P is None) != (self.Q is None)

@@ -62,8 +62,9 @@ class Hals(BlockRule):
 
     def move(self, hessian: Hessian, penalty: Penalty) -> Move:
         """Sweeps over the coordinates."""
-        small = hessian.P is not None and self.small_sweeps is not None
-        return Move(COORDINATES, sweeps=self.small_sweeps if small else self.inner_sweeps)
+        if hessian.P is None or self.small_sweeps is None:
+            return Move(COORDINATES, sweeps=self.inner_sweeps)
+        return Move(COORDINATES, sweeps=self.small_sweeps)
 
     def step(self, F: Tensor, problem: Subproblem) -> Tensor:
         """The sweeps over the coordinates of F."""

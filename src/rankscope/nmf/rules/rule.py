@@ -62,9 +62,9 @@ class BlockRule(ABC):
             return None
         from rankscope.nmf.row_pass import move_columns  # noqa: PLC0415  the compiler is loaded when it is needed
 
-        hessian = problem.hessian.plus(problem.penalty.l2)
-        by_columns = hessian.P is not None
-        M, X, C = (hessian.P, F, problem.C) if by_columns else (hessian.Q, F.mT, problem.C.mT)
+        M = problem.hessian.plus(problem.penalty.l2).side
+        by_columns = problem.hessian.P is not None
+        X, C = (F, problem.C) if by_columns else (F.mT, problem.C.mT)
         moved = move_columns(*(tensor.contiguous().numpy() for tensor in (X, M, C)), problem.penalty.l1, move)
         return torch.from_numpy(moved) if by_columns else torch.from_numpy(moved).mT
 

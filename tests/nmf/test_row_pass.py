@@ -1,0 +1,134 @@
+"""The compiled passes do what the equations say, for every shape of the last group of rows, lanes and panels."""
+
+import numpy as np
+import pytest
+import torch
+
+import laws
+from rankscope.nmf import passes, row_pass
+from rankscope.nmf.blocks import RowBlocks
+from rankscope.nmf.penalty import NO_PENALTY, Penalty
+from rankscope.nmf.rules import make_rule
+from rankscope.nmf.rules.rule import COORDINATES, DESCENT, MULTIPLICATION, Move
+from rankscope.nmf.subproblem import Hessian, Subproblem
+
+SHAPES = [(1, 5, 1), (3, 17, 2), (130, 40, 7), (257, 1300, 10), (140, 2100, 60)]
+"""m, n and r: less than a group and more than a tile, odd ranks, several panels."""
+TOLERANCE = {np.float64: 1e-12, np.float32: 1e-4}
+MOVES = [Move(COORDINATES, 2), Move(MULTIPLICATION), Move(DESCENT, rate=1e-3)]
+L1, L2 = 0.3, 0.2
+
+
+def problem(shape, dtype=np.float64, seed=0):
+    """A with empty margins, R, F > 0, and Q = RRᵀ + ℓ₂I."""
+    (m, n, r), rng = shape, np.random.default_rng(seed)
+    A, R, F = rng.random((m, n)), rng.random((r, n)), rng.random((m, r)) + 0.1
+    for row in A:
+        row[: rng.integers(n)] = 0
+        row[rng.integers(n) :] = 0
+    return [M.astype(dtype) for M in (A, R, F, R @ R.T + L2 * np.eye(r))]
+
+
+def moved(F, Q, C, move):
+    F = F.copy()
+    if move.kind == MULTIPLICATION:
+        return F * C / (F @ Q + L1)
+    if move.kind == DESCENT:
+        return np.maximum(F - move.rate * (F @ Q - C + L1), 0)
+    for _ in range(move.sweeps):
+        for j in range(F.shape[1]):
+            if Q[j, j] > 0:
+                F[:, j] = np.maximum(F[:, j] - (F @ Q[:, j] - C[:, j] + L1) / Q[j, j], 0)
+    return F
+
+
+def close(ours, expected, dtype):
+    np.testing.assert_allclose(ours, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("move", MOVES, ids=["coordinates", "multiplication", "descent"])
+def test_a_pass_moves_rows_and_sums_what_they_leave(shape, dtype, move):
+    A, R, F, Q = problem(shape, dtype)
+    C, X = A @ R.T, np.ascontiguousarray(F.T)
+    after = np.empty_like(X)
+    S, G, violation, scale = row_pass.move_rows(A, row_pass.extents(A), 0, R, Q, L1, X, after, move, True)
+    close(after.T, moved(F, Q, C, move), dtype)
+    close(S, after @ A, dtype)
+    wide = after.astype(np.float64)
+    np.testing.assert_allclose(G, wide @ wide.T, rtol=1e-12)
+    v = np.minimum(F @ Q - C + L1, np.diagonal(Q) * F)
+    assert violation == pytest.approx((v**2).sum(), rel=1e-3)
+    assert scale == pytest.approx((C**2).sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("move", MOVES, ids=["coordinates", "multiplication", "descent"])
+def test_parts_of_the_rows_add_up_to_all(move):
+    A, R, F, Q = problem((300, 90, 7))
+    X, extents = np.ascontiguousarray(F.T), row_pass.extents(A)
+    whole, parts = np.empty_like(X), np.empty_like(X)
+    S, G, *_ = row_pass.move_rows(A, extents, 0, R, Q, L1, X, whole, move, False)
+    sums = [row_pass.move_rows(A[at : at + 101], extents, at, R, Q, L1, X, parts, move, False) for at in (0, 101, 202)]
+    np.testing.assert_array_equal(whole, parts)
+    np.testing.assert_allclose(S, sum(part[0] for part in sums), rtol=1e-12)
+    np.testing.assert_allclose(G, sum(part[1] for part in sums), rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_look_takes_both_products(shape, inner):
+    A, R, F, _ = problem(shape)
+    wider = np.random.default_rng(1).random((len(R) + 2, len(R)))
+    L = F if not inner else np.random.default_rng(2).random((len(A), len(R) + 2))
+    X, T = np.ascontiguousarray(L.T), np.empty((len(R), len(A)))
+    between = np.ascontiguousarray(wider.T) if inner else np.empty((0, 0))
+    S, G = row_pass.evaluate_rows(A, row_pass.extents(A), 0, R, between, X, T)
+    np.testing.assert_allclose(T, R @ A.T, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(S, ((L @ wider if inner else L).T) @ A, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(G, L.T @ L, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_residual_is_exact_where_grams_cancel(shape):
+    A, R, F, _ = problem(shape)
+    X = np.ascontiguousarray(F.T)
+    assert row_pass.squared_residual(A, 0, R, X) == pytest.approx(((A - F @ R) ** 2).sum(), rel=1e-12)
+    assert row_pass.squared_residual(F @ R, 0, R, X) <= 1e-28 * (F @ R).size * (F @ R).max() ** 2
+
+
+def test_extents_hold_all_that_is_not_zero():
+    A = np.zeros((6, 100))
+    A[1, 40], A[2, [0, 99]], A[3], A[4, 99], A[5, 17] = 1, 1, 1, np.nan, -1
+    extents = row_pass.extents(A)
+    for row, (begin, end) in zip(A, extents, strict=True):
+        assert not row[:begin].any()
+        assert not row[end:].any()
+    np.testing.assert_array_equal(extents[2:4], [[0, 100], [0, 100]])
+    assert (np.diff(extents)[[0, 1, 5]] <= row_pass.CHUNK).all()
+
+
+def test_a_dead_component_stays_and_nan_is_not_hidden():
+    A, R, F, Q = problem((5, 20, 3))
+    X, C = np.ascontiguousarray(F.T), np.ascontiguousarray((A @ R.T).T)
+    Q[1], Q[:, 1] = 0, 0
+    np.testing.assert_array_equal(row_pass.move_columns(X, Q, C, 0.0, MOVES[0])[1], X[1])
+    C[0, 2] = np.nan
+    after = row_pass.move_columns(X, Q, C, 0.0, MOVES[0])
+    assert np.isnan(after[0, 2])
+    assert np.isfinite(after[:, [0, 1, 3, 4]]).all()
+
+
+@pytest.mark.parametrize("solver", ["hals", "mu", "gd"])
+@pytest.mark.parametrize("penalty", [NO_PENALTY, Penalty(l1=0.2, l2=0.3)], ids=["plain", "penalized"])
+def test_compiled_passes_are_the_rules_own_steps(solver, penalty, monkeypatch):
+    A, R, F, _ = map(torch.from_numpy, problem((200, 60, 7)))
+    rule, hessian = make_rule(solver), Hessian(None, R @ R.mT)
+    blocks = RowBlocks.of(A, 64)
+    assert passes.compiled(blocks, R)
+    ours, terms = passes.move_first(blocks, F, R, hessian, rule, penalty, measure=True)
+    monkeypatch.setattr(passes, "FAST_HERE", False)
+    monkeypatch.setattr(type(rule), "compiled_step", lambda self, F, problem: None)
+    theirs, expected = passes.move_first(blocks, F, R, hessian, rule, penalty, measure=True)
+    assert laws.largest_difference((ours, *terms), (theirs, *expected)) < 1e-10
+    torch.testing.assert_close(ours, rule.step(F, Subproblem(hessian, A @ R.mT, penalty)), rtol=1e-9, atol=1e-10)
