@@ -11,10 +11,8 @@ from rankscope.nmf import passes
 from rankscope.nmf.blocks import RowBlocks, gram, overlay
 from rankscope.nmf.penalty import Penalty
 from rankscope.nmf.rules import Hals
+from rankscope.nmf.rules.rule import SWEEPS_PER_CHECK
 from rankscope.nmf.subproblem import Hessian, Subproblem
-
-SWEEPS_PER_CHECK = 12
-"""About what takes a row from zero to single precision."""
 
 
 def encode(blocks: RowBlocks, R: Tensor, penalty: Penalty, *, max_sweeps: int = 5000) -> Tensor:

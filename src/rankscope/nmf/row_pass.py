@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from rankscope.nmf.rules.rule import COORDINATES, MULTIPLICATION, Move
+from rankscope.nmf.rules.rule import COORDINATES, MULTIPLICATION, SWEEPS_PER_CHECK, Move
 
 LANES = 128
 PANEL = 1024
@@ -32,8 +32,6 @@ FEW = 24
 """Rows of A whose product is formed at once."""
 FOLD = 32
 """Groups of lanes after which sums in single precision are put aside, so that they stay small."""
-SWEEPS_PER_CHECK = 12
-"""About what takes a row from zero to single precision."""
 CHUNK = 16
 """Columns that are multiplied together."""
 Array = NDArray[np.floating]

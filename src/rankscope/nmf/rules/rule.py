@@ -17,6 +17,8 @@ from rankscope.nmf.subproblem import Hessian, Subproblem
 
 Memory = TypeVar("Memory")
 COORDINATES, MULTIPLICATION, DESCENT = range(3)
+SWEEPS_PER_CHECK = 12
+"""About what takes a row from zero to single precision."""
 
 
 class Move(NamedTuple):
