@@ -312,9 +312,11 @@ def _add_products(A: Array, extents: Extents, R: Array, width: int, c: Array, up
                 c00 = c01 = c02 = c03 = c10 = c11 = c12 = c13 = c20 = c21 = c22 = c23 = zero
                 for j in range(end - begin):
                     A0, A1, A2, A3, R0, R1, R2 = a0[j], a1[j], a2[j], a3[j], r0[j], r1[j], r2[j]
-                    c00, c01, c02, c03 = c00 + R0 * A0, c01 + R0 * A1, c02 + R0 * A2, c03 + R0 * A3
-                    c10, c11, c12, c13 = c10 + R1 * A0, c11 + R1 * A1, c12 + R1 * A2, c13 + R1 * A3
-                    c20, c21, c22, c23 = c20 + R2 * A0, c21 + R2 * A1, c22 + R2 * A2, c23 + R2 * A3
+                    # One A at a time: with 16 registers its three sums, and not four of one R, let the compiler keep all.
+                    c00, c10, c20 = c00 + A0 * R0, c10 + A0 * R1, c20 + A0 * R2
+                    c01, c11, c21 = c01 + A1 * R0, c11 + A1 * R1, c21 + A1 * R2
+                    c02, c12, c22 = c02 + A2 * R0, c12 + A2 * R1, c22 + A2 * R2
+                    c03, c13, c23 = c03 + A3 * R0, c13 + A3 * R1, c23 + A3 * R2
                 c0, c1, c2 = c[k], c[k + 1], c[k + 2]
                 c0[i], c0[i + 1], c0[i + 2], c0[i + 3] = c0[i] + c00, c0[i + 1] + c01, c0[i + 2] + c02, c0[i + 3] + c03
                 c1[i], c1[i + 1], c1[i + 2], c1[i + 3] = c1[i] + c10, c1[i + 1] + c11, c1[i + 2] + c12, c1[i + 3] + c13
