@@ -53,7 +53,7 @@ def test_a_pass_moves_rows_and_sums_what_they_leave(shape, dtype, move):
     A, R, F, Q = problem(shape, dtype)
     C, X = A @ R.T, np.ascontiguousarray(F.T)
     after = np.empty_like(X)
-    S, G, violation, scale = row_pass.move_rows(A, row_pass.extents(A), 0, R, Q, L1, X, after, move, True)
+    S, G, violation, scale = row_pass.move_rows(A, 0, R, Q, L1, X, after, move, True)
     close(after.T, moved(F, Q, C, move), dtype)
     close(S, after @ A, dtype)
     wide = after.astype(np.float64)
@@ -66,10 +66,10 @@ def test_a_pass_moves_rows_and_sums_what_they_leave(shape, dtype, move):
 @pytest.mark.parametrize("move", MOVES, ids=["coordinates", "multiplication", "descent"])
 def test_parts_of_the_rows_add_up_to_all(move):
     A, R, F, Q = problem((300, 90, 7))
-    X, extents = np.ascontiguousarray(F.T), row_pass.extents(A)
+    X = np.ascontiguousarray(F.T)
     whole, parts = np.empty_like(X), np.empty_like(X)
-    S, G, *_ = row_pass.move_rows(A, extents, 0, R, Q, L1, X, whole, move, False)
-    sums = [row_pass.move_rows(A[at : at + 101], extents, at, R, Q, L1, X, parts, move, False) for at in (0, 101, 202)]
+    S, G, *_ = row_pass.move_rows(A, 0, R, Q, L1, X, whole, move, False)
+    sums = [row_pass.move_rows(A[at : at + 101], at, R, Q, L1, X, parts, move, False) for at in (0, 101, 202)]
     np.testing.assert_array_equal(whole, parts)
     np.testing.assert_allclose(S, sum(part[0] for part in sums), rtol=1e-12)
     np.testing.assert_allclose(G, sum(part[1] for part in sums), rtol=1e-12)
@@ -83,7 +83,7 @@ def test_a_look_takes_both_products(shape, inner):
     L = F if not inner else np.random.default_rng(2).random((len(A), len(R) + 2))
     X, T = np.ascontiguousarray(L.T), np.empty((len(R), len(A)))
     between = np.ascontiguousarray(wider.T) if inner else np.empty((0, 0))
-    S, G = row_pass.evaluate_rows(A, row_pass.extents(A), 0, R, between, X, T)
+    S, G = row_pass.evaluate_rows(A, 0, R, between, X, T)
     np.testing.assert_allclose(T, R @ A.T, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(S, ((L @ wider if inner else L).T) @ A, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(G, L.T @ L, rtol=1e-12)
@@ -95,17 +95,6 @@ def test_the_residual_is_exact_where_grams_cancel(shape):
     X = np.ascontiguousarray(F.T)
     assert row_pass.squared_residual(A, 0, R, X) == pytest.approx(((A - F @ R) ** 2).sum(), rel=1e-12)
     assert row_pass.squared_residual(F @ R, 0, R, X) <= 1e-28 * (F @ R).size * (F @ R).max() ** 2
-
-
-def test_extents_hold_all_that_is_not_zero():
-    A = np.zeros((6, 100))
-    A[1, 40], A[2, [0, 99]], A[3], A[4, 99], A[5, 17] = 1, 1, 1, np.nan, -1
-    extents = row_pass.extents(A)
-    for row, (begin, end) in zip(A, extents, strict=True):
-        assert not row[:begin].any()
-        assert not row[end:].any()
-    np.testing.assert_array_equal(extents[2:4], [[0, 100], [0, 100]])
-    assert (np.diff(extents)[[0, 1, 5]] <= row_pass.CHUNK).all()
 
 
 def test_a_dead_component_stays_and_nan_is_not_hidden():

@@ -108,15 +108,31 @@ def evaluate(blocks: RowBlocks, chain: Chain, *, every_C: bool = True) -> State:
         for F in factors[j:-1]:
             S = F.mT @ S
         return State(chain, G, S)
-    Cs = []
-    for i in range(j):  # Left of the narrow place: from T.
-        between = factors[i + 1 : j]
-        Cs.append(T @ product(between).mT if between else T)
-        T = (T.mT @ factors[i]).mT if between else T
-    for i in range(j, chain.depth - 1):  # Right of it: from S_j.
+    Cs = _left_of(j, T, chain)
+    for i in range(j, chain.depth - 1):  # Right of the narrow place: from S_j.
         Cs.append(S @ chain.rights[i].mT)
         S = factors[i].mT @ S
     return State(chain, G, S, (*Cs, S))
+
+
+def completed(blocks: RowBlocks, state: State) -> State:
+    """The state with every C, of which it knows the last one: one product with A at most."""
+    if state.Cs is not None:
+        return state
+    if blocks.observed is not None or state.chain.layers is not None:  # What it knows is of other entries, or layers.
+        return evaluate(blocks, state.chain)
+    T = passes.multiply(blocks, state.chain.last)
+    return replace(state, Cs=(*_left_of(state.chain.depth - 1, T, state.chain), state.S))
+
+
+def _left_of(j: int, T: Tensor, chain: Chain) -> list[Tensor]:
+    """C₁ … C_j from T = A (F_{j+1} … F_L)ᵀ."""
+    Cs = []
+    for i in range(j):
+        between = chain.factors[i + 1 : j]
+        Cs.append(T @ product(between).mT if between else T)
+        T = (T.mT @ chain.factors[i]).mT if between else T
+    return Cs
 
 
 def start(blocks: RowBlocks, chain: Chain, rule: Rule, penalties: Penalties = ()) -> State:

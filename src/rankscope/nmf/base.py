@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from rankscope.errors import LockedFitWarning
-from rankscope.nmf.advance import evaluate
+from rankscope.nmf.advance import completed, evaluate
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain, broadcast_per_factor
 from rankscope.nmf.coarse import Sampling
@@ -259,7 +259,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _keep(self, X: Any, result: Fit, blocks: RowBlocks, rule: Rule, penalties: tuple[Penalty, ...]) -> None:
         failed = result.n_iter + 1 if result.reason == "not_finite" else None
-        state = evaluate(blocks, result.chain)
+        state = completed(blocks, result.state) if result.state else evaluate(blocks, result.chain)
         self.health_: Health = inspect(state, rule, penalties, not_finite_at=failed)
         self.n_components_ = result.chain.layer_sizes[-1]
         self.n_iter_ = result.n_iter

@@ -168,24 +168,6 @@ class RowBlocks:
         return truncated_svd(self, start.to(self.A.device), rank)
 
     @cached_property
-    def extents(self) -> Tensor:
-        """From which column to which each row has all that is not 0 (m×2, int32); from end to end where entries are
-        missing, and so filled."""
-        m, n = self.shape
-        if self.observed is not None:
-            return torch.tensor([0, n], dtype=torch.int32).expand(m, 2).contiguous()
-        from rankscope.nmf import row_pass  # noqa: PLC0415
-
-        found = torch.empty(m, 2, dtype=torch.int32)
-
-        def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-            found[rows] = torch.from_numpy(row_pass.extents(A_b.numpy()))
-            return ()
-
-        self.total(visit, stretches=True)
-        return found
-
-    @cached_property
     def squared_norm(self) -> float:
         """‖A‖²_F over what was observed (and the fill, if there is one), summed in float64."""
         return self.total(lambda rows, A_b: (sum_of_squares(A_b),), stretches=True)[0].item()

@@ -76,6 +76,8 @@ class Fit:
     """Each plateau that was found while fitting, with the factors at its midpoint; empty unless asked for."""
     coarse: Coarse | None = None
     """What came of the samples of rows that were fitted first, if any were."""
+    state: State | None = None
+    """What the last pass left of the chain, if it is the last one."""
 
 
 class Progress:
@@ -159,7 +161,8 @@ def fit(
         reason = "interrupted"
     if step > 0 and not schedule(step) and reason != "interrupted":
         observer.see(step, state)
-    return replace(observer.close(step, state.chain, reason or "max_iter", stopping), coarse=coarse)
+    result = observer.close(step, state.chain, reason or "max_iter", stopping)
+    return replace(result, coarse=coarse, state=state if result.chain is state.chain else None)
 
 
 class _Observer:

@@ -1,7 +1,8 @@
-"""The passes over A: one moves F₁, one only looks, one solves for F₁, and one takes the residual itself.
+"""The passes over A: one moves F₁, two only look, one solves for F₁, and one takes the residual itself.
 
     move_first:   C = A Rᵀ,  F₁ ← step(F₁, C),  S = F₁ᵀA,  G = F₁ᵀF₁
     look:         T = A Rᵀ,  S = (F₁ inner)ᵀA,  G = F₁ᵀF₁
+    multiply:     T = A Rᵀ
     solve_first:  C = A Rᵀ,  F₁ ← the minimizer
 
 Each is compiled (``row_pass``) where that is faster, and made of library products elsewhere: on other devices and
@@ -54,11 +55,10 @@ def move_first(
 
     from rankscope.nmf.row_pass import move_rows  # noqa: PLC0415  the compiler is loaded when it is needed
 
-    occupied = blocks.extents.numpy()
     Q, X, directions, moved = _numpy(hessian.plus(penalty.l2).side, first.mT, R, updated.mT)
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        given = A_b.numpy(), occupied, rows.start, directions, Q, penalty.l1
+        given = A_b.numpy(), rows.start, directions, Q, penalty.l1
         S, G, *residual = move_rows(*given, X, moved, move, measure)
         terms = torch.from_numpy(S), torch.from_numpy(G)
         return (*terms, *map(_number, residual)) if measure else terms
@@ -85,16 +85,34 @@ def look(
 
     from rankscope.nmf.row_pass import evaluate_rows  # noqa: PLC0415
 
-    occupied, nothing = blocks.extents.numpy(), R.new_empty(0, 0)
+    nothing = R.new_empty(0, 0)
     given = first.mT, R, nothing if Tt is None else Tt, nothing if inner is None else inner.mT
     X, directions, products, between = _numpy(*given)
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        S, G = evaluate_rows(A_b.numpy(), occupied, rows.start, directions, between, X, products)
+        S, G = evaluate_rows(A_b.numpy(), rows.start, directions, between, X, products)
         return torch.from_numpy(S), torch.from_numpy(G)
 
     S, G = blocks.total(visit_compiled, stretches=True)
     return None if Tt is None else Tt.mT, S, G
+
+
+def multiply(blocks: RowBlocks, R: Tensor) -> Tensor:
+    """A Rᵀ (m×k) for R (k×n)."""
+    if not compiled(blocks, R):
+        return blocks.times(R.mT)
+
+    from rankscope.nmf.row_pass import multiply_rows  # noqa: PLC0415
+
+    T = _lying(R, blocks.shape[0])
+    directions, products = _numpy(R, T)
+
+    def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
+        multiply_rows(A_b.numpy(), rows.start, directions, products)
+        return ()
+
+    blocks.total(visit, stretches=True)
+    return T.mT
 
 
 def solve_first(
@@ -104,11 +122,11 @@ def solve_first(
     ``tolerance``, or after so many sweeps."""
     from rankscope.nmf.row_pass import solve_rows  # noqa: PLC0415
 
-    solution, occupied = _lying(R, blocks.shape[0]), blocks.extents.numpy()
+    solution = _lying(R, blocks.shape[0])
     directions, Q, X = _numpy(R, hessian.plus(penalty.l2).side, solution)
 
     def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        solve_rows(A_b.numpy(), occupied, rows.start, directions, Q, penalty.l1, X, sweeps, tolerance)
+        solve_rows(A_b.numpy(), rows.start, directions, Q, penalty.l1, X, sweeps, tolerance)
         return ()
 
     blocks.total(visit, stretches=True)

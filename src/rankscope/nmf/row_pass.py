@@ -7,60 +7,60 @@ in a lane: rows of F with one Hessian do not interact, so they move side by side
 and no memory. Factors are given and returned transposed, X = Fᵀ (r×m), which lays lanes side by side. No Python is held
 while a pass runs, so workers run side by side too.
 
-The two products are sums of small outer products, four rows of A by three of X or R, whose twelve sums or weights stay
-in registers: all that a library's product does, without its copies and calls.
+Both products take four rows of A at a time, and of these only the columns in which not all four are 0:
 
-All of it is one file, for the compiler's cache of a function does not notice a change in another file.
+    c_i += a_ij R_j,   S_j += Σ_i a_ij f_i      for four i, and the columns j in turn
+
+with c, or f, of the four rows in registers: two or three vectors of each, a *tile*, as many times as R has tiles. For
+that R, S and rows of F lie with what belongs to one column, or row, side by side (``_laid``).
+
+The compiler's cache of a function does not notice a change in another file: but for ``vectors``, all of it is here.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from rankscope.nmf.rules.rule import COORDINATES, MULTIPLICATION, SWEEPS_PER_CHECK, Move
+from rankscope.nmf.vectors import BYTES, THREE, TWO, add_scaled, load, store
 
 LANES = 128
-PANEL = 1024
-"""The most columns of a panel of R and S."""
-STRIDE = PANEL + 112
-"""Entries from one row of S's panels to the next: near a power of two, rows would be in each other's way."""
 NEAR = 2**18
-"""Bytes of R's panel, and of S's: both stay in the second cache level beside the rows of A."""
-FEW = 24
-"""Rows of A whose product is formed at once."""
+"""Bytes of R's columns, and of S's, that are taken at a time, a panel: both stay in the second cache level."""
+LINE = 64
+"""Bytes of a cache line."""
 FOLD = 32
 """Groups of lanes after which sums in single precision are put aside, so that they stay small."""
-CHUNK = 16
-"""Columns that are multiplied together."""
 Array = NDArray[np.floating]
-Extents = NDArray[np.int32]
-"""From which column to which each row is multiplied (…×2)."""
+Integers = NDArray[np.integer]
+Index = np.uintp
+"""Unsigned, so that no index is taken from the end."""
 
 # Sums may be taken in any order and as fused multiply-adds; NaN and inf keep their meaning.
 compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
-Index = np.uintp  # Unsigned, so that no index is taken from the end.
+
+
+class Columns(NamedTuple):
+    """The columns of which something is not 0, for every four rows in the lanes and every panel."""
+
+    numbers: Integers
+    """Those of four rows and a panel, from the place of the panel's first column on (LANES/4 × n)."""
+    counts: Integers
+    """How many they are (LANES/4 × panels)."""
+    panel: int
+    """How many columns a panel has."""
 
 
 @compiled
 def move_rows(
-    A: Array,
-    occupied: Extents,
-    at: int,
-    R: Array,
-    Q: Array,
-    l1: float,
-    X: Array,
-    moved: Array,
-    move: Move,
-    measure: bool,
+    A: Array, at: int, R: Array, Q: Array, l1: float, X: Array, moved: Array, move: Move, measure: bool
 ) -> tuple[Array, Array, float, float]:
     """The columns of X that belong to rows of A, moved; their part of S and G; and the sums of the KKT residual.
 
     Args:
         A: rows ``at`` … ``at + len(A)`` of the matrix (…×n), contiguous.
-        occupied: of every row of the matrix (see ``extents``).
         at: the number of the first.
         R: (r×n).
         Q: RRᵀ + ℓ₂I (r×r).
@@ -73,39 +73,40 @@ def move_rows(
     Returns:
         S = FᵀA (r×n), G = FᵀF (r×r) in float64, ‖v‖², ‖C‖².
     """
-    r = len(R)
-    curvature, directions, width = _padded(Q), _thrice(R), _width(R)
-    x, spare = _room(r, LANES, A.dtype), _room(r, LANES, A.dtype)
-    c = _room(r, LANES, A.dtype)
-    sums, S, G = _sums(R, width), np.zeros_like(R), _room(r, r + 6, np.float64)
+    r, n = R.shape
+    flat, directions, curvature = A.reshape(A.size), _laid(R.T), _padded(Q)
+    columns, x, spare, c = _unknown(R), _room(r, A.dtype), _room(r, A.dtype), _room(r, A.dtype)
+    products, F = _rows(r, A), _rows(r, A)
+    sums, S = _zeros(len(directions), R), np.zeros_like(R)
+    G, wide = np.zeros(r * _across(r, 8)), np.zeros(LANES * _across(r, 8))
     violation, scale = 0.0, 0.0
     for start in range(0, len(A), LANES):
-        rows, extents = A[start : start + LANES], occupied[at + start : at + start + LANES]
-        c[:] = 0
-        _add_products(rows, extents, directions, width, c, False)
-        _load(X, at + start, len(rows), x)
+        lanes = min(LANES, len(A) - start)
+        _find(flat, start, lanes, n, columns)
+        products[:] = 0
+        _add_products(flat, start, lanes, n, columns, directions, products)
+        _to_lanes(products, r, lanes, c)
+        _load(X, at + start, lanes, x)
         if measure:
-            violation += _violation(x, c, curvature, l1, len(rows))
-            scale += _square(c, r, len(rows))
+            violation += _violation(x, c, curvature, l1, lanes)
+            scale += _square(c, r, lanes)
         y = _moved(x, c, curvature, l1, move, spare)
-        _store(y, len(rows), moved, at + start)
-        _add_left(rows, extents, y, width, sums)
-        _add_gram(y, G)
+        _store(y, lanes, moved, at + start)
+        _to_rows(y, r, F)
+        _add_left(flat, start, lanes, n, columns, F, sums)
+        _add_gram(y, r, wide, G)
         if start // LANES % FOLD == FOLD - 1:
-            _fold(sums, width, S)
-    _fold(sums, width, S)
+            _fold(sums, S)
+    _fold(sums, S)
     return S, _symmetric(G, r), violation, scale
 
 
 @compiled
-def evaluate_rows(
-    A: Array, occupied: Extents, at: int, R: Array, inner: Array, X: Array, T: Array
-) -> tuple[Array, Array]:
+def evaluate_rows(A: Array, at: int, R: Array, inner: Array, X: Array, T: Array) -> tuple[Array, Array]:
     """Both products of rows of A with a chain as it is: their part of T = R Aᵀ, of S = (F inner)ᵀA and of G = FᵀF.
 
     Args:
         A: rows ``at`` … ``at + len(A)`` of the matrix (…×n), contiguous.
-        occupied: of every row of the matrix (see ``extents``).
         at: the number of the first.
         R: (k×n).
         inner: transposed (k×r), what F is multiplied by; of no size where that is nothing.
@@ -115,105 +116,104 @@ def evaluate_rows(
     Returns:
         S (k×n), G (r×r) in float64.
     """
-    k, r = len(R), len(X)
-    directions, width = _thrice(R), _width(R)
-    x, c, product = _room(max(r, k), LANES, A.dtype), _room(k, LANES, A.dtype), _room(k, LANES, A.dtype)
-    weights = _padded(inner)
-    sums, S, G = _sums(R, width), np.zeros_like(R), _room(r, r + 6, np.float64)
+    (k, n), r = R.shape, len(X)
+    flat, directions, weights = A.reshape(A.size), _laid(R.T), _padded(inner)
+    columns, x, c = _unknown(R), _room(r, A.dtype), _room(k, A.dtype)
+    products, F = _rows(k, A), _rows(k, A)
+    sums, S = _zeros(len(directions), R), np.zeros_like(R)
+    G, wide = np.zeros(r * _across(r, 8)), np.zeros(LANES * _across(r, 8))
     for start in range(0, len(A), LANES):
-        rows, extents = A[start : start + LANES], occupied[at + start : at + start + LANES]
+        lanes = min(LANES, len(A) - start)
+        _find(flat, start, lanes, n, columns)
         if T.size:
-            c[:] = 0
-            _add_products(rows, extents, directions, width, c, False)
-            _store(c, len(rows), T, at + start)
-        _load(X, at + start, len(rows), x)
-        _add_gram(x, G)
+            products[:] = 0
+            _add_products(flat, start, lanes, n, columns, directions, products)
+            _to_lanes(products, k, lanes, c)
+            _store(c, lanes, T, at + start)
+        _load(X, at + start, lanes, x)
+        _add_gram(x, r, wide, G)
         if inner.size:
             for i in range(k):
-                _combine(weights[i], x, product[i])
-            _add_left(rows, extents, product, width, sums)
+                _combine(weights[i], x, c[i])
+            _to_rows(c, k, F)
         else:
-            _add_left(rows, extents, x, width, sums)
+            _to_rows(x, k, F)
+        _add_left(flat, start, lanes, n, columns, F, sums)
         if start // LANES % FOLD == FOLD - 1:
-            _fold(sums, width, S)
-    _fold(sums, width, S)
+            _fold(sums, S)
+    _fold(sums, S)
     return S, _symmetric(G, r)
 
 
 @compiled
-def solve_rows(
-    A: Array, occupied: Extents, at: int, R: Array, Q: Array, l1: float, X: Array, sweeps: int, tolerance: float
-) -> None:
+def multiply_rows(A: Array, at: int, R: Array, T: Array) -> None:
+    """Columns of T = R Aᵀ (k×m) for rows ``at`` … ``at + len(A)`` of the matrix, with R (k×n)."""
+    k, n = R.shape
+    flat, directions = A.reshape(A.size), _laid(R.T)
+    columns, c, products = _unknown(R), _room(k, A.dtype), _rows(k, A)
+    for start in range(0, len(A), LANES):
+        lanes = min(LANES, len(A) - start)
+        _find(flat, start, lanes, n, columns)
+        products[:] = 0
+        _add_products(flat, start, lanes, n, columns, directions, products)
+        _to_lanes(products, k, lanes, c)
+        _store(c, lanes, T, at + start)
+
+
+@compiled
+def solve_rows(A: Array, at: int, R: Array, Q: Array, l1: float, X: Array, sweeps: int, tolerance: float) -> None:
     """Columns of X for rows of A: coordinate descent from zero until ‖v‖ ≤ tolerance ‖C‖ among the lanes.
 
     Args:
-        A, occupied, at, R, Q, l1: as in ``move_rows``.
+        A, at, R, Q, l1: as in ``move_rows``.
         X: gets the factor, transposed (r×m).
         sweeps: the most.
         tolerance: of the KKT residual.
     """
-    r = len(R)
-    curvature, directions, width = _padded(Q), _thrice(R), _width(R)
-    x, c = _room(r, LANES, A.dtype), _room(r, LANES, A.dtype)
+    r, n = R.shape
+    flat, directions, curvature = A.reshape(A.size), _laid(R.T), _padded(Q)
+    columns, x, c, products = _unknown(R), _room(r, A.dtype), _room(r, A.dtype), _rows(r, A)
     some = Move(COORDINATES, SWEEPS_PER_CHECK, 0.0)
     for start in range(0, len(A), LANES):
-        rows, extents = A[start : start + LANES], occupied[at + start : at + start + LANES]
-        c[:] = x[:] = 0
-        _add_products(rows, extents, directions, width, c, False)
-        enough = tolerance**2 * _square(c, r, len(rows))
+        lanes = min(LANES, len(A) - start)
+        _find(flat, start, lanes, n, columns)
+        products[:] = 0
+        _add_products(flat, start, lanes, n, columns, directions, products)
+        _to_lanes(products, r, lanes, c)
+        enough = tolerance**2 * _square(c, r, lanes)
+        x[:] = 0
         for _ in range(0, sweeps, SWEEPS_PER_CHECK):
             x = _moved(x, c, curvature, l1, some, x)
-            if _violation(x, c, curvature, l1, len(rows)) <= enough:
+            if _violation(x, c, curvature, l1, lanes) <= enough:
                 break
-        _store(x, len(rows), X, at + start)
+        _store(x, lanes, X, at + start)
 
 
 @compiled
 def squared_residual(A: Array, at: int, R: Array, X: Array) -> float:
-    """‖A − F R‖² for rows of A in float64, a few of them at a time.
+    """‖A − F R‖² for rows of A in float64, four of them at a time.
 
     Args:
         A, at: as in ``move_rows``.
         R: (r×n) in float64.
         X: F transposed (r×m).
     """
-    (r, n), width, total = R.shape, _width(R), 0.0
-    everywhere = np.zeros((r, 2), np.int32)
-    everywhere[:, 1] = n
-    F, product = np.zeros((FEW, LANES)), np.zeros(-(-n // width) * FEW * STRIDE)
-    for start in range(0, len(A), FEW):
-        rows = A[start : start + FEW]
-        for i in range(len(rows)):
+    (r, n), total, whole = R.shape, 0.0, _laid(R)
+    across = len(whole) // r
+    F, product = np.zeros(4 * r), np.zeros(4 * across)
+    every = np.arange(r).astype(np.int32)
+    for start in range(0, len(A), 4):
+        rows = min(4, len(A) - start)
+        for i in range(rows):
             for k in range(r):
-                F[i, k] = X[k, at + start + i]
-        _add_left(R, everywhere, F, width, product)
-        base = 0
-        for begin in range(0, n, width):
-            for i in range(len(rows)):
-                a, b = rows[i, begin : begin + width], product[base + i * STRIDE : base + i * STRIDE + width]
-                for j in range(len(a)):
-                    residual = np.float64(a[j]) - b[j]
-                    total += residual * residual
-            base += FEW * STRIDE
+                F[i * r + k] = X[k, at + start + i]
         product[:] = 0
+        _multiply(F, _four(0, 4, r), every, 0, r, whole, product, 0, across)
+        for i in range(rows):
+            for j in range(n):
+                residual = np.float64(A[start + i, j]) - product[i * across + j]
+                total += residual * residual
     return total
-
-
-@compiled
-def extents(A: Array) -> Extents:
-    """From which column to which each row of A has all that is not 0, in whole chunks (m×2): images have margins."""
-    m, n = A.shape
-    found = np.zeros((m, 2), np.int32)
-    for i in range(m):
-        a, begin, end = A[i], n, n
-        for j in range(n):
-            if a[j] != 0:
-                begin = j
-                break
-        while end > begin and a[end - 1] == 0:
-            end -= 1
-        found[i, 0], found[i, 1] = begin // CHUNK * CHUNK, min(-(-end // CHUNK) * CHUNK, n)
-    return found
 
 
 @compiled
@@ -221,8 +221,7 @@ def move_columns(X: Array, Q: Array, C: Array, l1: float, move: Move) -> Array:
     """X (r×m) moved, every column by itself, where C (r×m) is known."""
     r, m = X.shape
     curvature, moved = _padded(Q), np.empty_like(X)
-    x, spare = _room(r, LANES, X.dtype), _room(r, LANES, X.dtype)
-    c = np.zeros((r, LANES), X.dtype)
+    x, spare, c = _room(r, X.dtype), _room(r, X.dtype), _room(r, X.dtype)
     for start in range(0, m, LANES):
         lanes = min(LANES, m - start)
         _load(X, start, lanes, x)
@@ -298,71 +297,230 @@ def _combine(weights: Array, x: Array, out: Array) -> None:
 
 
 @compiled
-def _add_products(A: Array, extents: Extents, R: Array, width: int, c: Array, upper: bool) -> None:
-    """c += R Aᵀ, for rows of R that are a multiple of three; where ``upper`` at least c_ki with k ≤ i."""
-    last, n, zero = len(A) - 1, A.shape[1], A.dtype.type(0)
-    for panel in range(0, n, width):
-        for i in range(0, len(A), 4):
-            begin = max(panel, np.min(extents[i : i + 4, 0]))
-            end = min(panel + width, np.max(extents[i : i + 4, 1]))
-            a0, a1 = A[i, begin:end], A[min(i + 1, last), begin:end]
-            a2, a3 = A[min(i + 2, last), begin:end], A[min(i + 3, last), begin:end]
-            for k in range(0, min(i + 4, len(R)) if upper else len(R), 3):
-                r0, r1, r2 = R[k, begin:end], R[k + 1, begin:end], R[k + 2, begin:end]
-                c00 = c01 = c02 = c03 = c10 = c11 = c12 = c13 = c20 = c21 = c22 = c23 = zero
-                for j in range(end - begin):
-                    A0, A1, A2, A3, R0, R1, R2 = a0[j], a1[j], a2[j], a3[j], r0[j], r1[j], r2[j]
-                    # One A at a time: with 16 registers its three sums, and not four of one R, let the compiler keep all.
-                    c00, c10, c20 = c00 + A0 * R0, c10 + A0 * R1, c20 + A0 * R2
-                    c01, c11, c21 = c01 + A1 * R0, c11 + A1 * R1, c21 + A1 * R2
-                    c02, c12, c22 = c02 + A2 * R0, c12 + A2 * R1, c22 + A2 * R2
-                    c03, c13, c23 = c03 + A3 * R0, c13 + A3 * R1, c23 + A3 * R2
-                c0, c1, c2 = c[k], c[k + 1], c[k + 2]
-                c0[i], c0[i + 1], c0[i + 2], c0[i + 3] = c0[i] + c00, c0[i + 1] + c01, c0[i + 2] + c02, c0[i + 3] + c03
-                c1[i], c1[i + 1], c1[i + 2], c1[i + 3] = c1[i] + c10, c1[i + 1] + c11, c1[i + 2] + c12, c1[i + 3] + c13
-                c2[i], c2[i + 1], c2[i + 2], c2[i + 3] = c2[i] + c20, c2[i + 1] + c21, c2[i + 2] + c22, c2[i + 3] + c23
+def _find(A: Array, start: int, rows: int, n: int, columns: Columns) -> None:
+    """The columns of so many rows of A from ``start`` on."""
+    seen = np.zeros(n, np.uint8)
+    for group in range((rows + 3) // 4):
+        i0, i1, i2, i3 = _four(start + 4 * group, start + rows, n)
+        a0, a1, a2, a3 = A[i0 : i0 + n], A[i1 : i1 + n], A[i2 : i2 + n], A[i3 : i3 + n]
+        for j in range(n):
+            seen[j] = (a0[j] != 0) | (a1[j] != 0) | (a2[j] != 0) | (a3[j] != 0)
+        numbers, counts = columns.numbers[group], columns.counts[group]
+        for k in range(len(counts)):
+            begin = Index(k * columns.panel)
+            place = begin
+            for j in range(begin, Index(min(k * columns.panel + columns.panel, n))):
+                numbers[place] = j
+                place += Index(seen[j])
+            counts[k] = place - begin
 
 
 @compiled
-def _add_left(A: Array, extents: Extents, x: Array, width: int, sums: Array) -> None:
-    """sums += x A, the lanes of x being the rows of A; sums lie in panels of ``width`` columns (``_sums``)."""
-    last, n = len(A) - 1, A.shape[1]
-    rows, base = len(sums) // STRIDE // -(-n // width), 0
-    for panel in range(0, n, width):
-        for i in range(0, len(A), 4):
-            begin = max(panel, np.min(extents[i : i + 4, 0]))
-            end = min(panel + width, np.max(extents[i : i + 4, 1]))
-            a0, a1 = A[i, begin:end], A[min(i + 1, last), begin:end]
-            a2, a3 = A[min(i + 2, last), begin:end], A[min(i + 3, last), begin:end]
-            for k in range(0, rows, 3):
-                x0, x1, x2 = x[k, i : i + 4], x[k + 1, i : i + 4], x[k + 2, i : i + 4]
-                x00, x01, x02, x03 = x0[0], x0[1], x0[2], x0[3]
-                x10, x11, x12, x13 = x1[0], x1[1], x1[2], x1[3]
-                x20, x21, x22, x23 = x2[0], x2[1], x2[2], x2[3]
-                first, second, third = Index(base + k * STRIDE + begin - panel), Index(STRIDE), Index(2 * STRIDE)
-                for j in range(Index(end - begin)):
-                    A0, A1, A2, A3 = a0[j], a1[j], a2[j], a3[j]
-                    sums[first + j] += x00 * A0 + x01 * A1 + x02 * A2 + x03 * A3
-                    sums[first + second + j] += x10 * A0 + x11 * A1 + x12 * A2 + x13 * A3
-                    sums[first + third + j] += x20 * A0 + x21 * A1 + x22 * A2 + x23 * A3
-        base += rows * STRIDE
+def _add_products(A: Array, start: int, rows: int, n: int, columns: Columns, R: Array, c: Array) -> None:
+    """c_i += Σ_j a_ij R_j for so many rows i of A from ``start`` on."""
+    across = len(c) // LANES
+    for k in range(columns.counts.shape[1]):
+        for group in range((rows + 3) // 4):
+            four = _four(start + 4 * group, start + rows, n)
+            numbers, count = columns.numbers[group], columns.counts[group, k]
+            _multiply(A, four, numbers, k * columns.panel, count, R, c, 4 * group * across, across)
 
 
 @compiled
-def _add_gram(x: Array, G: Array) -> None:
-    """G += x xᵀ in float64, but for what lies below the diagonal."""
-    wide, extents = x.astype(np.float64), np.zeros((len(x), 2), np.int32)
-    extents[:, 1] = LANES
-    _add_products(wide, extents, wide, LANES, G, True)
+def _add_left(A: Array, start: int, rows: int, n: int, columns: Columns, F: Array, S: Array) -> None:
+    """S_j += Σ_i a_ij f_i for so many rows i of A from ``start`` on."""
+    across = len(F) // LANES
+    for k in range(columns.counts.shape[1]):
+        for group in range((rows + 3) // 4):
+            four = _four(start + 4 * group, start + rows, n)
+            numbers, count = columns.numbers[group], columns.counts[group, k]
+            _spread(A, four, numbers, k * columns.panel, count, F, 4 * group * across, across, S, False)
+
+
+@compiled
+def _add_gram(x: Array, r: int, wide: Array, G: Array) -> None:
+    """G += x xᵀ in float64, but for what lies below the tiles of the diagonal; ``wide`` is room for x."""
+    across, every = len(G) // r, np.arange(r).astype(np.int32)
+    _to_rows(x, r, wide)
+    for i in range(0, LANES, 4):
+        _spread(wide, _four(i, LANES, across), every, 0, r, wide, i * across, across, G, True)
+
+
+@compiled
+def _multiply(
+    A: Array, four: Any, numbers: Integers, begin: int, count: int, R: Array, c: Array, to: int, across: int
+) -> None:
+    """c_i += Σ_j a_ij R_j for four rows i and so many columns j, tile by tile; c_i from ``to`` on."""
+    n, at = len(R) // across, 0
+    while at < across:
+        width = _tile(across - at, R.itemsize)
+        if width == len(TWO) * BYTES // R.itemsize:
+            _add_inner(A, four, numbers, begin, count, R, at * n, c, to + at, across, TWO)
+        else:
+            _add_inner(A, four, numbers, begin, count, R, at * n, c, to + at, across, THREE)
+        at += width
+
+
+@compiled
+def _spread(
+    A: Array,
+    four: Any,
+    numbers: Integers,
+    begin: int,
+    count: int,
+    F: Array,
+    f: int,
+    across: int,
+    S: Array,
+    upper: bool,
+) -> None:
+    """S_j += Σ_i a_ij f_i for four rows i and so many columns j, tile by tile; f_i from ``f`` on. Where ``upper``, only
+    for columns that do not lie beyond the tile."""
+    n, at = len(S) // across, 0
+    while at < across:
+        width = _tile(across - at, F.itemsize)
+        many = min(count, at + width) if upper else count
+        if width == len(TWO) * BYTES // F.itemsize:
+            _add_outer(A, four, numbers, begin, many, F, f + at, across, S, at * n, TWO)
+        else:
+            _add_outer(A, four, numbers, begin, many, F, f + at, across, S, at * n, THREE)
+        at += width
+
+
+@compiled
+def _add_inner(
+    A: Array,
+    four: Any,
+    numbers: Integers,
+    begin: int,
+    count: int,
+    R: Array,
+    tile: int,
+    c: Array,
+    to: int,
+    across: int,
+    many: Any,
+) -> None:
+    """One tile of c_i += Σ_j a_ij R_j: it stays in registers."""
+    i0, i1, i2, i3 = four
+    width = len(many) * BYTES // R.itemsize
+    c0, c1 = load(c, to, many), load(c, to + across, many)
+    c2, c3 = load(c, to + 2 * across, many), load(c, to + 3 * across, many)
+    for k in range(begin, begin + count):
+        j = np.int64(numbers[k])
+        r = load(R, tile + j * width, many)
+        c0, c1 = add_scaled(c0, A, i0 + j, r), add_scaled(c1, A, i1 + j, r)
+        c2, c3 = add_scaled(c2, A, i2 + j, r), add_scaled(c3, A, i3 + j, r)
+    store(c, to, c0)
+    store(c, to + across, c1)
+    store(c, to + 2 * across, c2)
+    store(c, to + 3 * across, c3)
+
+
+@compiled
+def _add_outer(
+    A: Array,
+    four: Any,
+    numbers: Integers,
+    begin: int,
+    count: int,
+    F: Array,
+    frm: int,
+    across: int,
+    S: Array,
+    tile: int,
+    many: Any,
+) -> None:
+    """One tile of S_j += Σ_i a_ij f_i: f stays in registers."""
+    i0, i1, i2, i3 = four
+    width = len(many) * BYTES // F.itemsize
+    f0, f1 = load(F, frm, many), load(F, frm + across, many)
+    f2, f3 = load(F, frm + 2 * across, many), load(F, frm + 3 * across, many)
+    for k in range(begin, begin + count):
+        j = np.int64(numbers[k])
+        s = load(S, tile + j * width, many)
+        s = add_scaled(add_scaled(s, A, i0 + j, f0), A, i1 + j, f1)
+        s = add_scaled(add_scaled(s, A, i2 + j, f2), A, i3 + j, f3)
+        store(S, tile + j * width, s)
+
+
+@compiled
+def _four(i: int, end: int, n: int) -> tuple[int, int, int, int]:
+    """Where rows i … i + 3 begin, the last one before ``end`` in place of those beyond."""
+    last = end - 1
+    return i * n, min(i + 1, last) * n, min(i + 2, last) * n, min(i + 3, last) * n
+
+
+@compiled
+def _tile(left: int, itemsize: int) -> int:
+    """How many entries the next tile has, of those that are left: three vectors, or two where that comes out even."""
+    vectors = left * itemsize // BYTES
+    return (2 if vectors in (2, 4) else 3) * BYTES // itemsize
+
+
+@compiled
+def _across(r: int, itemsize: int) -> int:
+    """r and as many more as fill whole tiles."""
+    return max(-(-r * itemsize // BYTES), 2) * BYTES // itemsize
+
+
+@compiled
+def _laid(B: Array) -> Array:
+    """B (p×q) in tiles, one after another: of each, the rows."""
+    p, q = B.shape
+    across, at = _across(q, B.itemsize), 0
+    laid = _zeros(p * across, B)
+    while at < across:
+        width = _tile(across - at, B.itemsize)
+        for i in range(p):
+            for k in range(at, min(at + width, q)):
+                laid[at * p + i * width + k - at] = B[i, k]
+        at += width
+    return laid
+
+
+@compiled
+def _fold(sums: Array, S: Array) -> None:
+    """S (r×n) += sums, which are laid as Sᵀ; sums ← 0."""
+    r, n = S.shape
+    across, at = len(sums) // n, 0
+    while at < across:
+        width = _tile(across - at, S.itemsize)
+        for j in range(n):
+            for k in range(at, min(at + width, r)):
+                S[k, j] += sums[at * n + j * width + k - at]
+        at += width
+    sums[:] = 0
 
 
 @compiled
 def _symmetric(G: Array, r: int) -> Array:
-    whole = np.empty((r, r))
-    for i in range(r):
-        for k in range(i + 1):
-            whole[i, k] = whole[k, i] = G[k, i]
+    """The whole of what is laid above the diagonal."""
+    upper, whole = np.zeros((r, r)), np.empty((r, r))
+    _fold(G, upper)
+    for k in range(r):
+        for j in range(k + 1):
+            whole[j, k] = whole[k, j] = upper[k, j]
     return whole
+
+
+@compiled
+def _to_lanes(c: Array, r: int, lanes: int, x: Array) -> None:
+    """x (r×LANES) ← c, whose rows lie one after another; 0 in the other lanes."""
+    across = len(c) // LANES
+    for j in range(r):
+        for lane in range(lanes):
+            x[j, lane] = c[lane * across + j]
+        x[j, lanes:] = 0
+
+
+@compiled
+def _to_rows(x: Array, r: int, F: Array) -> None:
+    """F, whose rows lie one after another, ← r rows of x (…×LANES)."""
+    across = len(F) // LANES
+    for j in range(r):
+        for lane in range(LANES):
+            F[lane * across + j] = x[j, lane]
 
 
 @compiled
@@ -390,41 +548,28 @@ def _padded(Q: Array) -> Array:
 
 
 @compiled
-def _thrice(R: Array) -> Array:
-    """R with rows of zeros up to a multiple of three."""
-    padded = np.zeros(((len(R) + 2) // 3 * 3, R.shape[1]), R.dtype)
-    padded[: len(R)] = R
-    return padded
+def _room(r: int, dtype: Any) -> Array:
+    """Zeros for r rows of lanes, and as many more as let ``_combine`` take four at a time."""
+    return np.zeros(((r + 3) // 4 * 4, LANES), dtype)
 
 
 @compiled
-def _room(r: int, columns: int, dtype: Any) -> Array:
-    """Zeros for r rows and as many more as let the kernels take three or four at a time."""
-    return np.zeros((((r + 3) // 4 * 4 + 2) // 3 * 3, columns), dtype)
+def _rows(r: int, A: Array) -> Array:
+    """Zeros like A for a row of r in each lane, one after another."""
+    return _zeros(LANES * _across(r, A.itemsize), A)
 
 
 @compiled
-def _width(R: Array) -> int:
-    """How many columns R's panels have."""
-    return min(PANEL, max(NEAR // (len(R) * R.itemsize) // 16 * 16, 64))
+def _zeros(size: int, A: Array) -> Array:
+    """Zeros like A from the beginning of a cache line on: vectors of a tile then do not cross one."""
+    room = np.zeros(size + LINE // A.itemsize, A.dtype)
+    skip = -room.ctypes.data % LINE // A.itemsize
+    return room[skip : skip + size]
 
 
 @compiled
-def _sums(R: Array, width: int) -> Array:
-    """Zeros for R's panels, side by side: row k of panel p from (p r' + k) STRIDE on, for r' rows, a multiple of
-    three."""
-    return np.zeros(-(-R.shape[1] // width) * ((len(R) + 2) // 3 * 3) * STRIDE, R.dtype)
-
-
-@compiled
-def _fold(sums: Array, width: int, S: Array) -> None:
-    """S += sums, sums ← 0."""
-    r, n = S.shape
-    rows, base = (r + 2) // 3 * 3, 0
-    for begin in range(0, n, width):
-        end = min(begin + width, n)
-        for k in range(r):
-            from_row = sums[base + k * STRIDE : base + k * STRIDE + end - begin]
-            S[k, begin:end] += from_row
-            from_row[:] = 0
-        base += rows * STRIDE
+def _unknown(R: Array) -> Columns:
+    """Room for the columns of A (…×n) that are multiplied with R (r×n)."""
+    r, n = R.shape
+    panel = min(n, max(NEAR // (_across(r, R.itemsize) * R.itemsize), 64))
+    return Columns(np.zeros((LANES // 4, n + 1), np.int32), np.zeros((LANES // 4, -(-n // panel)), np.int64), panel)

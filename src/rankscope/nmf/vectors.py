@@ -1,0 +1,90 @@
+"""Entries side by side in one register, for compiled loops: what the compiler does not find by itself.
+
+It makes vectors of the innermost loop only. A product of matrices that keeps its sums in registers has them outside of
+that loop, and needs vectors that a program can name.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+BYTES = 32
+"""Of a vector: a register of x86 processors since 2013; where they are of another length the compiler makes do."""
+ONE, TWO, THREE = (0,), (0, 0), (0, 0, 0)
+"""Standing for so many vectors: a compiled loop has one form for each."""
+CONTRACT = ("contract",)
+
+
+class Vector(types.Type):
+    """As many entries of a floating type as a register holds."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype, self.lanes = dtype, 8 * BYTES // dtype.bitwidth
+        super().__init__(name=f"Vector({dtype})")
+
+
+@register_model(Vector)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Vector) -> None:
+        super().__init__(manager, kind, ir.VectorType(manager.lookup(kind.dtype).get_value_type(), kind.lanes))
+
+
+@intrinsic
+def load(typing: Any, array: Any, index: Any, many: Any) -> Any:
+    """As many vectors as ``many`` stands for from the flat array at an index, which is not checked."""
+    vectors = types.UniTuple(Vector(array.dtype), len(many))
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        places = _places(context, builder, signature, arguments, vectors)
+        return context.make_tuple(builder, vectors, [builder.load(place, align=_align(array)) for place in places])
+
+    return vectors(array, index, many), generate
+
+
+@intrinsic
+def store(typing: Any, array: Any, index: Any, vectors: Any) -> Any:
+    """Vectors into the flat array at an index, which is not checked."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        places = _places(context, builder, signature, arguments, vectors)
+        for vector, place in zip(cgutils.unpack_tuple(builder, arguments[2]), places, strict=True):
+            builder.store(vector, place, align=_align(array))
+        return context.get_dummy_value()
+
+    return types.none(array, index, vectors), generate
+
+
+@intrinsic
+def add_scaled(typing: Any, sums: Any, array: Any, index: Any, vectors: Any) -> Any:
+    """sums + a · vectors for the entry a of the flat array at an index, which is not checked."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        entry = builder.load(_place(context, builder, signature.args[1], *arguments[1:3]))
+        before, scaled = (cgutils.unpack_tuple(builder, arguments[k]) for k in (0, 3))
+        kind = scaled[0].type
+        first = builder.insert_element(ir.Constant(kind, ir.Undefined), entry, ir.Constant(ir.IntType(32), 0))
+        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None)
+        weight = builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), everywhere)
+        terms = [builder.fmul(weight, vector, flags=CONTRACT) for vector in scaled]
+        after = [builder.fadd(a, b, flags=CONTRACT) for a, b in zip(before, terms, strict=True)]
+        return context.make_tuple(builder, sums, after)
+
+    return sums(sums, array, index, vectors), generate
+
+
+def _places(context: Any, builder: Any, signature: Any, arguments: Any, vectors: Any) -> list[Any]:
+    """Where each of the vectors lies."""
+    kind = ir.PointerType(context.get_value_type(vectors.dtype))
+    start = builder.bitcast(_place(context, builder, signature.args[0], *arguments[:2]), kind)
+    return [builder.gep(start, [ir.Constant(ir.IntType(64), k)]) for k in range(len(vectors))]
+
+
+def _place(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [index])
+
+
+def _align(array: Any) -> int:
+    return array.dtype.bitwidth // 8
