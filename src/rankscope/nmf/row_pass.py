@@ -472,8 +472,8 @@ def _laid(B: Array) -> Array:
     laid = _zeros(p * across, B)
     while at < across:
         width = _tile(across - at, B.itemsize)
-        for i in range(p):
-            for k in range(at, min(at + width, q)):
+        for k in range(at, min(at + width, q)):
+            for i in range(p):
                 laid[at * p + i * width + k - at] = B[i, k]
         at += width
     return laid
@@ -486,8 +486,8 @@ def _fold(sums: Array, S: Array) -> None:
     across, at = len(sums) // n, 0
     while at < across:
         width = _tile(across - at, S.itemsize)
-        for j in range(n):
-            for k in range(at, min(at + width, r)):
+        for k in range(at, min(at + width, r)):
+            for j in range(n):
                 S[k, j] += sums[at * n + j * width + k - at]
         at += width
     sums[:] = 0
