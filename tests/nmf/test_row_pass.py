@@ -83,10 +83,11 @@ def test_a_look_takes_both_products(shape, inner):
     L = F if not inner else np.random.default_rng(2).random((len(A), len(R) + 2))
     X, T = np.ascontiguousarray(L.T), np.empty((len(R), len(A)))
     between = np.ascontiguousarray(wider.T) if inner else np.empty((0, 0))
-    S, G = row_pass.evaluate_rows(A, 0, R, between, X, T)
+    S, G, with_R = row_pass.evaluate_rows(A, 0, R, between, X, T)
     np.testing.assert_allclose(T, R @ A.T, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(S, ((L @ wider if inner else L).T) @ A, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(G, L.T @ L, rtol=1e-12)
+    assert with_R == pytest.approx((S * R).sum(), rel=1e-12)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -8,7 +8,7 @@ Where the objective is layer-wise, F₁ has Z₁ beside it in place of F₂ … 
 what follows it is small, and in ``layerwise``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ SETTLING_SWEEPS = 10
 
 
 class Trace(NamedTuple):
-    """A product L H seen through its Grams, in float64: P = LᵀL, Q = HHᵀ (r×r), and ⟨LᵀA, H⟩."""
+    """A product L R seen through its Grams, in float64: P = LᵀL, Q = RRᵀ (r×r), and ⟨LᵀA, R⟩."""
 
     P: Tensor
     Q: Tensor
@@ -39,44 +39,57 @@ class Trace(NamedTuple):
     """Layer-wise, the first term of the objective less ‖A‖² and the sum of the others (2)."""
 
     def objective(self) -> float:
-        """½‖A − L H‖² − ½‖A‖²."""
+        """½‖A − L R‖² − ½‖A‖²."""
         return (0.5 * torch.sum(self.P * self.Q) - self.inner).item()
 
 
 @dataclass(frozen=True)
 class State:
-    """A chain and what a pass over A left of it."""
+    """A chain and what a pass over A left of it, seen from the chain's narrowest place j, where A ≈ L R with
+    L = F₁ … F_j and R = F_{j+1} … F_L."""
 
     chain: Chain
     G: Tensor
     """F₁ᵀF₁ (r₁×r₁) in float64."""
     S: Tensor
-    """(F₁ … F_{L-1})ᵀ A (r_{L-1}×n)."""
-    Cs: tuple[Tensor, ...] | None = None
-    """Lᵀ A Rᵀ for every factor, kept for joint rules only; layer-wise A Z₁ᵀ alone."""
+    """LᵀA (r_j×n)."""
+    T: Tensor | None = None
+    """A Rᵀ (m×r_j), kept for joint rules only; layer-wise A Z₁ᵀ (m×r₁)."""
     memory: Any = None
     """What a joint rule remembers, or the momentum of an accelerated one."""
     S_1: Tensor | None = None
     """F₁ᵀA (r₁×n), kept where the objective is layer-wise."""
+    inner: Tensor | None = None
+    """⟨S, R⟩ in float64, where the pass took it."""
+    theta: Tensor | None = None
+    """All entries of the chain as one vector, kept for joint rules."""
 
     @cached_property
     def left_grams(self) -> tuple[Tensor, ...]:
         """LᵀL in float64 for the product L left of every factor but the first: F₁, F₁F₂, …, F₁ … F_{L-1}."""
         grams = [self.G]
-        for F in self.chain.factors[1:-1]:
-            wide = F.to(torch.float64)
-            grams.append(wide.mT @ grams[-1] @ wide)
+        for F in self.chain.inner_in_float64:
+            grams.append(F.mT @ grams[-1] @ F)
         return tuple(grams)
+
+    @cached_property
+    def Cs(self) -> tuple[Tensor, ...]:
+        """C = (F₁ … F_{i-1})ᵀ A (F_{i+1} … F_L)ᵀ for every factor F_i; T must be known."""
+        if self.T is None:
+            raise AssertionError("not every C is known; evaluate or complete the state first")
+        j, factors = self.chain.narrowest, self.chain.factors
+        return (*_pulled_back(self.T, factors[:j]), *_pulled_back(self.S, factors[j:]))
 
     @cached_property
     def trace(self) -> Trace:
         """What a history needs to know of this state; the next iteration uses the same Grams."""
-        inner = torch.dot(self.S.to(torch.float64).reshape(-1), self.chain.last_in_float64.reshape(-1))
+        j = self.chain.narrowest
+        inner = passes.inner_product(self.S, self.chain.right(j)) if self.inner is None else self.inner
         layers = None
         if self.S_1 is not None:
             terms = layerwise.first_term(self.chain, self.G, self.S_1), layerwise.later_terms(self.chain)
             layers = torch.stack(terms)
-        return Trace(self.left_grams[-1], self.chain.right_grams[-1], inner, layers)
+        return Trace(self.left_grams[j - 1], self.chain.right_gram(j), inner, layers)
 
     def objective(self, penalties: Penalties) -> float:
         """½‖A − F₁ … F_L‖² − ½‖A‖² + penalties; where entries are missing, with the A' of the last pass for A.
@@ -91,57 +104,36 @@ class State:
         return 0.5 * (self.chain.weights[0] * first + later) + penalty
 
 
-def evaluate(blocks: RowBlocks, chain: Chain, *, every_C: bool = True) -> State:
-    """The state of a chain, by one pass over A at the chain's narrowest place j:
-
-    T = A (F_{j+1} … F_L)ᵀ and S_j = (F₁ … F_j)ᵀ A, of which every C is a small product; T only if they are wanted.
-    """
+def evaluate(blocks: RowBlocks, chain: Chain, *, products: bool = True, **remembered: Any) -> State:
+    """The state of a chain, by one pass over A; with T if the products with it are wanted, and what else is given."""
     if chain.layers is not None:
-        pair = evaluate(blocks, Chain((chain.first, chain.basis)), every_C=every_C)
-        return _layered(chain, pair.G, pair.S, pair.Cs and pair.Cs[:1])
+        pair = evaluate(blocks, Chain((chain.first, chain.basis)), products=products)
+        return _layered(chain, pair.G, pair.S, pair.T, **remembered)
     if blocks.observed is not None:
         blocks = blocks.filled(chain.first, chain.dictionary)
-    j, factors = chain.narrowest, chain.factors
-    inner, R = product(factors[1:j]) if j > 1 else None, product(factors[j:])
-    T, S, G = passes.look(blocks, chain.first, inner, R, T=every_C)
-    if T is None:
-        for F in factors[j:-1]:
-            S = F.mT @ S
-        return State(chain, G, S)
-    Cs = _left_of(j, T, chain)
-    for i in range(j, chain.depth - 1):  # Right of the narrow place: from S_j.
-        Cs.append(S @ chain.rights[i].mT)
-        S = factors[i].mT @ S
-    return State(chain, G, S, (*Cs, S))
+    j = chain.narrowest
+    inner = product(chain.factors[1:j]) if j > 1 else None
+    T, S, G, with_R = passes.look(blocks, chain.first, inner, chain.right(j), T=products)
+    return State(chain, G, S, T, inner=with_R, **remembered)
 
 
 def completed(blocks: RowBlocks, state: State) -> State:
-    """The state with every C, of which it knows the last one: one product with A at most."""
-    if state.Cs is not None:
+    """The state with T: one product with A at most."""
+    if state.T is not None:
         return state
     if blocks.observed is not None or state.chain.layers is not None:  # What it knows is of other entries, or layers.
         return evaluate(blocks, state.chain)
-    T = passes.multiply(blocks, state.chain.last)
-    return replace(state, Cs=(*_left_of(state.chain.depth - 1, T, state.chain), state.S))
-
-
-def _left_of(j: int, T: Tensor, chain: Chain) -> list[Tensor]:
-    """C₁ … C_j from T = A (F_{j+1} … F_L)ᵀ."""
-    Cs = []
-    for i in range(j):
-        between = chain.factors[i + 1 : j]
-        Cs.append(T @ product(between).mT if between else T)
-        T = (T.mT @ chain.factors[i]).mT if between else T
-    return Cs
+    return replace(state, T=passes.multiply(blocks, state.chain.right(state.chain.narrowest)))
 
 
 def start(blocks: RowBlocks, chain: Chain, rule: Rule, penalties: Penalties = ()) -> State:
     """The state before the first iteration."""
-    state = evaluate(blocks, chain, every_C=isinstance(rule, JointRule))
+    state = evaluate(blocks, chain, products=isinstance(rule, JointRule))
     if isinstance(rule, JointRule):
         if not rule.projects and any(penalty != NO_PENALTY for penalty in penalties):
             raise ValueError("penalties are for factors >= 0, got some for a rule without projection; leave them out")
-        return replace(state, memory=rule.start(chain.flat()))
+        theta = chain.flat()
+        return replace(state, memory=rule.start(theta), theta=theta)
     # Extrapolation looks at the objective, and that of the observed entries would take a pass of its own. Layer-wise
     # there is none: it has been tried on products only.
     still = blocks.observed is None and chain.layers is None
@@ -160,13 +152,11 @@ def advance(
 
 
 def subproblems(state: State, penalties: Penalties, *, nonnegative: bool = True) -> Iterator[tuple[Tensor, Subproblem]]:
-    """(F_i, its subproblem) for every factor of an evaluated state, the others being as they are; then every code."""
-    if state.Cs is None:
-        raise AssertionError("the subproblems need every C; evaluate the chain first")
+    """(F_i, its subproblem) for every factor of a complete state, the others being as they are; then every code."""
     if state.S_1 is not None:
-        yield from layerwise.subproblems(
-            state.chain, state.G, state.S_1, state.Cs[0], penalties, nonnegative=nonnegative
-        )
+        if state.T is None:
+            raise AssertionError("the product with A is not known; evaluate the chain first")
+        yield from layerwise.subproblems(state.chain, state.G, state.S_1, state.T, penalties, nonnegative=nonnegative)
         return
     grams = zip((None, *state.left_grams), (*state.chain.right_grams, None), strict=True)
     for F, C, (P, Q), penalty in zip(state.chain.factors, state.Cs, grams, penalties, strict=True):
@@ -191,7 +181,7 @@ def take_turns(
         moved, further = layerwise.take_turns(chain.replaced(0, first), G, S, rule, penalties, measure=measure)
         residuals += [_relative(*residual) for residual in further]
         return _layered(moved, G, S), max(residuals) if measure else None
-    P, factors = G, [first]
+    P, factors, lefts = G, [first], [S]
     rights, grams = (*chain.rights[1:], None), (*chain.right_grams[1:], None)
     for F, R, Q, penalty in zip(chain.factors[1:], rights, grams, penalties[1:], strict=True):
         problem = Subproblem(Hessian.of(P, Q, F), S if R is None else S @ R.mT, penalty)
@@ -201,7 +191,8 @@ def take_turns(
         if R is not None:
             wide = factors[-1].to(torch.float64)
             P, S = wide.mT @ P @ wide, factors[-1].mT @ S
-    return State(Chain(tuple(factors)), G, S), max(residuals) if measure else None
+            lefts.append(S)
+    return State(Chain(tuple(factors)), G, lefts[chain.narrowest - 1]), max(residuals) if measure else None
 
 
 def settle(blocks: RowBlocks, chain: Chain, penalties: Penalties) -> State:
@@ -209,7 +200,7 @@ def settle(blocks: RowBlocks, chain: Chain, penalties: Penalties) -> State:
     first, (S, G) = _move_first(blocks, chain, Hals(SETTLING_SWEEPS), penalties[0])
     if chain.layers is not None:
         return _layered(chain.replaced(0, first), G, S)
-    for F in chain.factors[1:-1]:
+    for F in chain.factors[1 : chain.narrowest]:
         S = F.mT @ S
     return State(Chain((first, *chain.factors[1:])), G, S, memory=Momentum.still())
 
@@ -244,16 +235,43 @@ def _advance_jointly(
     blocks: RowBlocks, state: State, rule: JointRule[Any], penalties: Penalties, measure: bool
 ) -> tuple[State, float | None]:
     residual = kkt_residual(state, penalties, nonnegative=rule.projects) if measure else None
-    gradients = [problem.gradient(F).reshape(-1) for F, problem in subproblems(state, penalties)]
-    theta, memory = rule.step(state.chain.flat(), torch.cat(gradients), state.memory)
-    return replace(evaluate(blocks, state.chain.like(theta)), memory=memory), residual
+    gradient = torch.cat([part.reshape(-1) for part in gradients(state, penalties)])
+    assert state.theta is not None
+    theta, memory = rule.step(state.theta, gradient, state.memory)
+    return evaluate(blocks, state.chain.like(theta), memory=memory, theta=theta), residual
 
 
-def _layered(chain: Chain, G: Tensor, S_1: Tensor, Cs: tuple[Tensor, ...] | None = None) -> State:
+def gradients(state: State, penalties: Penalties) -> list[Tensor]:
+    """The gradient of the objective for every variable of a complete state.
+
+    From the narrow place those of both sides, ∂/∂L = L Q − T and ∂/∂R = P R − S, are small, and go on to the factors.
+    """
+    if state.S_1 is not None:
+        return [problem.gradient(F) for F, problem in subproblems(state, penalties)]
+    assert state.T is not None
+    chain, j, factors = state.chain, state.chain.narrowest, state.chain.factors
+    P, Q = state.left_grams[j - 1].to(state.S.dtype), chain.right_gram(j).to(state.S.dtype)
+    to_left = torch.addmm(state.T, product(factors[:j]), Q, beta=-1)
+    to_right = torch.addmm(state.S, P, chain.right(j), beta=-1)
+    fitted = (*_pulled_back(to_left, factors[:j]), *_pulled_back(to_right, factors[j:]))
+    return [p.added_to_gradient(g, F) for g, F, p in zip(fitted, factors, penalties, strict=True)]
+
+
+def _pulled_back(E: Tensor, factors: Sequence[Tensor]) -> list[Tensor]:
+    """(F₁ … F_{i-1})ᵀ E (F_{i+1} … F_k)ᵀ for every factor: what is linear in the product, as linear in each."""
+    parts = []
+    for i, F in enumerate(factors):
+        between = factors[i + 1 :]
+        parts.append(E @ product(between).mT if between else E)
+        E = F.mT @ E if between else E
+    return parts
+
+
+def _layered(chain: Chain, G: Tensor, S_1: Tensor, T: Tensor | None = None, **remembered: Any) -> State:
     S = S_1
-    for F in chain.factors[1:-1]:
+    for F in chain.factors[1 : chain.narrowest]:
         S = F.mT @ S
-    return State(chain, G, S, Cs, S_1=S_1)
+    return State(chain, G, S, T, S_1=S_1, **remembered)
 
 
 def _still(rule: BlockRule) -> Momentum | None:

@@ -97,34 +97,51 @@ class Chain:
         """The rows (r₁×n) that F₁ is fitted with: Z₁ layer-wise, F₂ … F_L otherwise."""
         return self.dictionary if self.layers is None else self.levels[0]
 
-    @cached_property
+    @property
     def rights(self) -> tuple[Tensor, ...]:
         """(R₁, …, R_{L-1}), the products to the right of each factor but the last: R_i = F_{i+1} … F_L."""
-        rights = [self.last]
-        for F in reversed(self.factors[1:-1]):
-            rights.append(F @ rights[-1])
-        return tuple(reversed(rights))
+        return tuple(self.right(i) for i in range(1, self.depth))
+
+    def right(self, i: int) -> Tensor:
+        """R_i (r_i×n); multiplied once."""
+        while len(self._rights) < self.depth - i:
+            self._rights.append(self.factors[-1 - len(self._rights)] @ self._rights[-1])
+        return self._rights[self.depth - 1 - i]
 
     @cached_property
+    def _rights(self) -> list[Tensor]:
+        """Those that were asked for, the last one first."""
+        return [self.last]
+
+    @property
     def right_grams(self) -> tuple[Tensor, ...]:
         """(R₁R₁ᵀ, …, R_{L-1}R_{L-1}ᵀ) in float64: the solvers' Q, and one half of the spectrum."""
-        grams = [self.last_in_float64 @ self.last_in_float64.mT]
-        for F in reversed(self.factors[1:-1]):
-            wide = F.to(torch.float64)
-            grams.append(wide @ grams[-1] @ wide.mT)
-        return tuple(reversed(grams))
+        return tuple(self.right_gram(i) for i in range(1, self.depth))
+
+    def right_gram(self, i: int) -> Tensor:
+        """R_iR_iᵀ (r_i×r_i) in float64; taken once."""
+        while len(self._right_grams) < self.depth - i:
+            F = self.inner_in_float64[-len(self._right_grams)]
+            self._right_grams.append(F @ self._right_grams[-1] @ F.mT)
+        return self._right_grams[self.depth - 1 - i]
 
     @cached_property
-    def last_in_float64(self) -> Tensor:
-        """F_L (r_{L-1}×n) in float64."""
-        return self.last.to(torch.float64)
+    def _right_grams(self) -> list[Tensor]:
+        """Those that were asked for, the last one first."""
+        last = self.last.to(torch.float64)
+        return [last @ last.mT]
+
+    @cached_property
+    def inner_in_float64(self) -> tuple[Tensor, ...]:
+        """F₂, …, F_{L-1} in float64."""
+        return tuple(F.to(torch.float64) for F in self.factors[1:-1])
 
     @property
     def dictionary(self) -> Tensor:
         """F₂ … F_L (r₁×n): the rows that F₁ combines."""
-        return self.rights[0]
+        return self.right(1)
 
-    @property
+    @cached_property
     def narrowest(self) -> int:
         """The j in 1..L-1 with the smallest r_j: where products with A cost least; the last of equals."""
         sizes = self.layer_sizes

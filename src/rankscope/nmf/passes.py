@@ -1,7 +1,7 @@
 """The passes over A: one moves F₁, two only look, one solves for F₁, and one takes the residual itself.
 
     move_first:   C = A Rᵀ,  F₁ ← step(F₁, C),  S = F₁ᵀA,  G = F₁ᵀF₁
-    look:         T = A Rᵀ,  S = (F₁ inner)ᵀA,  G = F₁ᵀF₁
+    look:         T = A Rᵀ,  S = (F₁ inner)ᵀA,  G = F₁ᵀF₁,  ⟨S, R⟩
     multiply:     T = A Rᵀ
     solve_first:  C = A Rᵀ,  F₁ ← the minimizer
 
@@ -68,8 +68,9 @@ def move_first(
 
 def look(
     blocks: RowBlocks, first: Tensor, inner: Tensor | None, R: Tensor, *, T: bool
-) -> tuple[Tensor | None, Tensor, Tensor]:
-    """T (m×k), if wanted, S (k×n) and G (r×r) for F₁ inner R with inner (r×k), None for the identity, and R (k×n)."""
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    """T (m×k), if wanted, S (k×n), G (r×r) and ⟨S, R⟩ for F₁ inner R with inner (r×k), None for the identity, and
+    R (k×n)."""
     Tt = _lying(R, blocks.shape[0]) if T else None
     if not (compiled(blocks, R) and compiled(blocks, first.mT)):
 
@@ -81,7 +82,7 @@ def look(
             return L @ A_b, gram(F)
 
         S, G = blocks.total(visit)
-        return None if Tt is None else Tt.mT, S, G
+        return None if Tt is None else Tt.mT, S, G, inner_product(S, R)
 
     from rankscope.nmf.row_pass import evaluate_rows  # noqa: PLC0415
 
@@ -90,11 +91,11 @@ def look(
     X, directions, products, between = _numpy(*given)
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        S, G = evaluate_rows(A_b.numpy(), rows.start, directions, between, X, products)
-        return torch.from_numpy(S), torch.from_numpy(G)
+        S, G, with_R = evaluate_rows(A_b.numpy(), rows.start, directions, between, X, products)
+        return torch.from_numpy(S), torch.from_numpy(G), _number(with_R)
 
-    S, G = blocks.total(visit_compiled, stretches=True)
-    return None if Tt is None else Tt.mT, S, G
+    S, G, with_R = blocks.total(visit_compiled, stretches=True)
+    return None if Tt is None else Tt.mT, S, G, with_R
 
 
 def multiply(blocks: RowBlocks, R: Tensor) -> Tensor:
@@ -158,6 +159,11 @@ def squared_residual(blocks: RowBlocks, first: Tensor, R: Tensor) -> float:
 def compiled(blocks: RowBlocks, R: Tensor) -> bool:
     """Whether passes over A with R (r×n) are compiled."""
     return FAST_HERE and blocks.A.device.type == "cpu" and blocks.A.is_contiguous() and len(R) <= WIDEST
+
+
+def inner_product(S: Tensor, R: Tensor) -> Tensor:
+    """⟨S, R⟩ in float64."""
+    return torch.dot(S.to(torch.float64).reshape(-1), R.to(torch.float64).reshape(-1))
 
 
 def _lying(R: Tensor, m: int) -> Tensor:

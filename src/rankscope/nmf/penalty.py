@@ -23,6 +23,13 @@ class Penalty:
             value = value + self.separation * torch.as_tensor(cosine_separation_loss(F))
         return value
 
+    def added_to_gradient(self, gradient: Tensor, F: Tensor) -> Tensor:
+        """The gradient of a function of F with the penalty's."""
+        if self == NO_PENALTY:
+            return gradient
+        positive, negative = self.gradient_parts(F)
+        return gradient + positive - negative
+
     def gradient_parts(self, F: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """(∇⁺, ∇⁻), both ≥ 0, with ∇⁺ − ∇⁻ the gradient: a multiplicative rule divides by one and adds the other."""
         positive: Tensor | float = self.l1 + self.l2 * F if self.l2 else self.l1

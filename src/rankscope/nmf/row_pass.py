@@ -102,8 +102,8 @@ def move_rows(
 
 
 @compiled
-def evaluate_rows(A: Array, at: int, R: Array, inner: Array, X: Array, T: Array) -> tuple[Array, Array]:
-    """Both products of rows of A with a chain as it is: their part of T = R Aᵀ, of S = (F inner)ᵀA and of G = FᵀF.
+def evaluate_rows(A: Array, at: int, R: Array, inner: Array, X: Array, T: Array) -> tuple[Array, Array, float]:
+    """Both products of rows of A with a chain as it is: their part of T = R Aᵀ, S = (F inner)ᵀA, G = FᵀF and ⟨S, R⟩.
 
     Args:
         A: rows ``at`` … ``at + len(A)`` of the matrix (…×n), contiguous.
@@ -114,7 +114,7 @@ def evaluate_rows(A: Array, at: int, R: Array, inner: Array, X: Array, T: Array)
         T: gets R Aᵀ (k×m); of no size where that is not wanted.
 
     Returns:
-        S (k×n), G (r×r) in float64.
+        S (k×n), G (r×r) in float64, ⟨S, R⟩.
     """
     (k, n), r = R.shape, len(X)
     flat, directions, weights = A.reshape(A.size), _laid(R.T), _padded(inner)
@@ -142,7 +142,11 @@ def evaluate_rows(A: Array, at: int, R: Array, inner: Array, X: Array, T: Array)
         if start // LANES % FOLD == FOLD - 1:
             _fold(sums, S)
     _fold(sums, S)
-    return S, _symmetric(G, r)
+    with_R = 0.0
+    for i in range(k):
+        for j in range(n):
+            with_R += np.float64(S[i, j]) * R[i, j]
+    return S, _symmetric(G, r), with_R
 
 
 @compiled

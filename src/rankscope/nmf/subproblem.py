@@ -89,11 +89,7 @@ class Subproblem:
 
     def gradient(self, F: Tensor) -> Tensor:
         """∇f(F) = P F Q − C + ∇penalty(F), of F's shape."""
-        gradient = self.hessian(F) - self.C
-        if self.penalty == NO_PENALTY:
-            return gradient
-        positive, negative = self.penalty.gradient_parts(F)
-        return gradient + positive - negative
+        return self.penalty.added_to_gradient(self.hessian(F) - self.C, F)
 
     def violation(self, F: Tensor) -> Tensor:
         """‖v‖² with v = min(∇f, D ∘ F) and D_ij = P_ii Q_jj + ℓ₂ the curvature of an entry: zero exactly at a KKT
