@@ -88,7 +88,7 @@ def rankscope(X, W, H, budget: float, target: float) -> Curve:
         curve.append((time.perf_counter() - begun, state.relative_error))
         return curve[-1][0] > budget or curve[-1][1] <= target
 
-    NMF(RANK, init="custom", max_iter=100_000, tol=0, random_state=0, callback=watch).fit(X, W=W, H=H)
+    NMF(RANK, init="custom", max_iter=100_000, tol=1e-7, random_state=0, callback=watch).fit(X, W=W, H=H)
     return curve
 
 

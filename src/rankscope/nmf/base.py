@@ -25,6 +25,7 @@ from rankscope.nmf.encode import encode
 from rankscope.nmf.fit import Callback, Fit, Progress, Stop, Stopping, fit
 from rankscope.nmf.generate import sample_activations
 from rankscope.nmf.health import Health, inspect
+from rankscope.nmf.hops import Hopping
 from rankscope.nmf.initial import INITS, Start, without_unseen
 from rankscope.nmf.levels import classify, detect, label
 from rankscope.nmf.missing import Missing, heldout_error, observed_entries
@@ -56,6 +57,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     betas: tuple[float, float]
     inner_sweeps: int | Literal["auto"]
     coarse: bool | Literal["auto"]
+    hops: int | Literal["auto"]
     l1: float | Sequence[float]
     l2: float | Sequence[float]
     cosine_separation: float
@@ -172,6 +174,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 history=History(self.measures or {}) if self.track_history else None,
                 callback=_all(callbacks),
                 sampling=self._sampling(blocks, sizes, weights, rule, generator),
+                hopping=self._hopping(blocks, sizes, weights, rule, generator),
             )
         self._keep(X, result, blocks, rule, penalties)
         if result.reason == "interrupted":
@@ -201,6 +204,29 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 f"{blocks.shape[0]}×{blocks.shape[1]}); leave it at 'auto'"
             )
         return sampling if takes_it and not self.warm_start else None
+
+    def _hopping(
+        self,
+        blocks: RowBlocks,
+        sizes: tuple[int, ...],
+        weights: tuple[float, ...] | None,
+        rule: Rule,
+        generator: torch.Generator,
+    ) -> Hopping | None:
+        """Hops are for the accelerated solver on complete data, where it stops by its tolerance; by themselves for two
+        factors."""
+        if self.hops == 0:
+            return None
+        takes_it = isinstance(rule, Hals) and rule.extrapolates and self.stop == "tolerance" and not self.keep_plateaus
+        takes_it = takes_it and blocks.observed is None and weights is None
+        if self.hops == "auto":
+            return Hopping.of(blocks.shape, generator) if takes_it and len(sizes) == 1 else None
+        if not takes_it:
+            raise ValueError(
+                f"hops={self.hops} needs solver='hals' with inner_sweeps='auto', stop='tolerance', no plateaus to "
+                "keep, no missing entries and the global objective; leave it at 'auto'"
+            )
+        return Hopping(self.hops, generator)
 
     def _start(
         self,
@@ -271,6 +297,9 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.coarse_ = result.coarse
         if result.coarse is not None:
             self.history_.attrs["coarse"] = asdict(result.coarse)
+        self.hops_ = result.hops
+        if result.hops is not None:
+            self.history_.attrs["hops"] = asdict(result.hops)
         self.factors_ = [_like(X, F) for F in result.chain.factors]
         self.codes_ = [_like(X, Z) for Z in result.chain.codes]
         self.components_ = self.factors_[-1]

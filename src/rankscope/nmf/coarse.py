@@ -80,17 +80,23 @@ def refine(
 
 
 def _learn(blocks: RowBlocks, chain: Chain, rule: Hals, penalties: Penalties) -> tuple[Chain, int]:
-    """Iterate while ten iterations still lower the error by a thousandth."""
-    state = start(blocks, chain, rule)
+    state, steps = descend(blocks, start(blocks, chain, rule), rule, penalties)
+    return state.chain, steps
+
+
+def descend(
+    blocks: RowBlocks, state: State, rule: Hals, penalties: Penalties, *, look_every: int = LOOK_EVERY
+) -> tuple[State, int]:
+    """Iterate while so many iterations still lower the error by a thousandth: the state, and how many it took."""
     before = float("inf")
     for step in range(1, MOST_ITERATIONS + 1):
         state, _ = advance(blocks, state, rule, penalties)
-        if step % LOOK_EVERY == 0:
+        if step % look_every == 0:
             error = blocks.squared_norm + 2 * state.trace.objective()
             if before - error <= WORTH * error:
-                return state.chain, step
+                return state, step
             before = error
-    return state.chain, MOST_ITERATIONS
+    return state, MOST_ITERATIONS
 
 
 def _errors(blocks: RowBlocks, chains: Sequence[Chain], penalties: Penalties) -> list[float]:

@@ -18,6 +18,7 @@ from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain
 from rankscope.nmf.coarse import Coarse, Sampling, refine
 from rankscope.nmf.early_stopping import PlateauWatch, Which
+from rankscope.nmf.hops import NEAR, Hopping, Hops, look_around
 from rankscope.nmf.rules import Hals, Rule
 from rankscope.nmf.watch import Watch
 from rankscope.trace.history import History
@@ -76,6 +77,8 @@ class Fit:
     """Each plateau that was found while fitting, with the factors at its midpoint; empty unless asked for."""
     coarse: Coarse | None = None
     """What came of the samples of rows that were fitted first, if any were."""
+    hops: Hops | None = None
+    """What came of looking for lower minima, if that was done."""
     state: State | None = None
     """What the last pass left of the chain, if it is the last one."""
 
@@ -115,6 +118,7 @@ def fit(
     history: History | None,
     callback: Callback | None = None,
     sampling: Sampling | None = None,
+    hopping: Hopping | None = None,
     schedule: Schedule = lambda step: True,
 ) -> Fit:
     """Move a chain by a rule until told to stop.
@@ -129,6 +133,7 @@ def fit(
         callback: called after every iteration.
         schedule: the steps that the history sees, beside the last; all by default.
         sampling: for hals, fit samples of rows first (see ``coarse``); step 0 is then what they lead to.
+        hopping: for hals, near a minimum look once for lower ones (see ``hops``), and go on from the lowest.
     """
     observer = _Observer(blocks, history, stopping.plateau_watch())
     if sampling is not None and isinstance(rule, Hals):
@@ -138,12 +143,17 @@ def fit(
     del chain  # A start need not be kept beside what comes of it.
     observer.see(0, state)
     step, reason = 0, None
+    hops = None
     try:
         while reason is None and step < stopping.max_iter:
             step += 1
             measure = stopping.stop == "tolerance" and step % CHECK_EVERY == 0
             state, residual = advance(blocks, state, rule, penalties, measure=measure)
             converged = residual is not None and residual <= stopping.tol
+            near = residual is not None and residual <= max(stopping.tol, NEAR)
+            if near and step < stopping.max_iter and hopping is not None and hops is None and isinstance(rule, Hals):
+                state, hops = look_around(blocks, state, rule, penalties, hopping)
+                converged = converged and not hops.gained
             if (converged or step == stopping.max_iter) and isinstance(rule, Hals) and rule.extrapolates:
                 state = settle(blocks, state.chain, penalties)
             if schedule(step):
@@ -162,7 +172,7 @@ def fit(
     if step > 0 and not schedule(step) and reason != "interrupted":
         observer.see(step, state)
     result = observer.close(step, state.chain, reason or "max_iter", stopping)
-    return replace(result, coarse=coarse, state=state if result.chain is state.chain else None)
+    return replace(result, coarse=coarse, hops=hops, state=state if result.chain is state.chain else None)
 
 
 class _Observer:

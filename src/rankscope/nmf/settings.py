@@ -29,6 +29,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         check_size("inner_sweeps", settings["inner_sweeps"])
     if not any(settings["coarse"] is value for value in (True, False)) and settings["coarse"] != "auto":
         raise ValueError(f"coarse must be True, False or 'auto', got {settings['coarse']!r}; leave it at 'auto'")
+    if settings["hops"] != "auto":
+        check_size("hops", settings["hops"], least=0)
     if settings["missing"] not in MISSING:
         raise ValueError(
             f"missing must be 'refuse' or 'mask', got {settings['missing']!r}; 'mask' takes NaN for a missing entry"
