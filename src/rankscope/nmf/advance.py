@@ -61,8 +61,12 @@ class State:
     """F₁ᵀA (r₁×n), kept where the objective is layer-wise."""
     inner: Tensor | None = None
     """⟨S, R⟩ in float64, where the pass took it."""
+    read: Trace | None = None
+    """What is read off this state, where the pass took it."""
     theta: Tensor | None = None
     """All entries of the chain as one vector, kept for joint rules."""
+    slope: Tensor | None = None
+    """∇ ½‖A − L R‖² for all of these entries, where the pass took it."""
 
     @cached_property
     def left_grams(self) -> tuple[Tensor, ...]:
@@ -83,6 +87,8 @@ class State:
     @cached_property
     def trace(self) -> Trace:
         """What a history needs to know of this state; the next iteration uses the same Grams."""
+        if self.read is not None:
+            return self.read
         j = self.chain.narrowest
         inner = passes.inner_product(self.S, self.chain.right(j)) if self.inner is None else self.inner
         layers = None
@@ -117,6 +123,26 @@ def evaluate(blocks: RowBlocks, chain: Chain, *, products: bool = True, **rememb
     return State(chain, G, S, T, inner=with_R, **remembered)
 
 
+def _evaluate_compiled(blocks: RowBlocks, chain: Chain, theta: Tensor, memory: Any) -> State:
+    """The same of the chain with these entries, beside the gradient for a joint rule."""
+    from rankscope.nmf import chain_pass  # noqa: PLC0415  the compiler is loaded when it is needed
+
+    chain = chain.like(theta)
+    if blocks.observed is not None:
+        blocks = blocks.filled(chain.first, chain.dictionary)
+    sizes, j, _ = chain.layout
+    G, P, Q, S, T, inner, slope = map(
+        torch.from_numpy, chain_pass.look(blocks.whole().numpy(), theta.numpy(), sizes, j)
+    )
+    return State(chain, G, S, T.mT, memory, read=Trace(P, Q, inner), theta=theta, slope=slope)
+
+
+def _is_compiled(blocks: RowBlocks, chain: Chain) -> bool:
+    """Whether what a joint step needs of a chain is compiled: where A is small, operations would cost more than it."""
+    small = len(blocks.slices) == 1 and max(chain.layer_sizes) <= passes.WIDEST
+    return small and chain.layers is None and passes.compiled(blocks, chain.last)
+
+
 def completed(blocks: RowBlocks, state: State) -> State:
     """The state with T: one product with A at most."""
     if state.T is not None:
@@ -128,12 +154,15 @@ def completed(blocks: RowBlocks, state: State) -> State:
 
 def start(blocks: RowBlocks, chain: Chain, rule: Rule, penalties: Penalties = ()) -> State:
     """The state before the first iteration."""
-    state = evaluate(blocks, chain, products=isinstance(rule, JointRule))
     if isinstance(rule, JointRule):
         if not rule.projects and any(penalty != NO_PENALTY for penalty in penalties):
             raise ValueError("penalties are for factors >= 0, got some for a rule without projection; leave them out")
         theta = chain.flat()
-        return replace(state, memory=rule.start(theta), theta=theta)
+        memory = rule.start(theta)
+        if _is_compiled(blocks, chain):
+            return _evaluate_compiled(blocks, chain, theta, memory)
+        return evaluate(blocks, chain, memory=memory, theta=theta)
+    state = evaluate(blocks, chain, products=False)
     # Extrapolation looks at the objective, and that of the observed entries would take a pass of its own. Layer-wise
     # there is none: it has been tried on products only.
     still = blocks.observed is None and chain.layers is None
@@ -235,10 +264,21 @@ def _advance_jointly(
     blocks: RowBlocks, state: State, rule: JointRule[Any], penalties: Penalties, measure: bool
 ) -> tuple[State, float | None]:
     residual = kkt_residual(state, penalties, nonnegative=rule.projects) if measure else None
-    gradient = torch.cat([part.reshape(-1) for part in gradients(state, penalties)])
     assert state.theta is not None
-    theta, memory = rule.step(state.theta, gradient, state.memory)
+    theta, memory = rule.step(state.theta, gradient(state, penalties), state.memory)
+    if state.slope is not None:
+        return _evaluate_compiled(blocks, state.chain, theta, memory), residual
     return evaluate(blocks, state.chain.like(theta), memory=memory, theta=theta), residual
+
+
+def gradient(state: State, penalties: Penalties) -> Tensor:
+    """The gradient of the objective for every variable of a complete state, as one vector."""
+    if state.slope is None:
+        return torch.cat([part.reshape(-1) for part in gradients(state, penalties)])
+    if any(penalty != NO_PENALTY for penalty in penalties):
+        parts = zip(state.chain.split(state.slope), state.chain.factors, penalties, strict=True)
+        return torch.cat([penalty.added_to_gradient(g, F).reshape(-1) for g, F, penalty in parts])
+    return state.slope
 
 
 def gradients(state: State, penalties: Penalties) -> list[Tensor]:

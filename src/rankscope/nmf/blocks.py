@@ -107,6 +107,10 @@ class RowBlocks:
         B_b = torch.zeros_like(A_b) if self.fill is None else self.fill[0][rows] @ self.fill[1]
         return overlay(A_b, self.observed[rows], B_b)
 
+    def whole(self) -> Tensor:
+        """All rows; A itself where it is complete and floating."""
+        return self.A if self.observed is None and self.A.dtype == self.dtype else self.rows(slice(None))
+
     def filled(self, first: Tensor, R: Tensor) -> "RowBlocks":
         """A' = A where it was observed and F₁ R elsewhere: a view, formed a block at a time; A itself if complete."""
         return self if self.observed is None else replace(self, fill=(first, R))

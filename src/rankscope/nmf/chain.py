@@ -7,10 +7,13 @@ F₁ has a row for every row of A. The others are small and global.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from numbers import Real
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rankscope.spectra import product
@@ -27,6 +30,17 @@ class Layers:
 
     codes: tuple[Tensor, ...]
     weights: tuple[float, ...]
+
+
+class Layout(NamedTuple):
+    """How chains of the same shapes lie in one vector."""
+
+    sizes: NDArray[np.int64]
+    """m, r₁, …, r_{L-1}, n."""
+    narrowest: int
+    """j."""
+    places: tuple[tuple[tuple[int, ...], int], ...]
+    """The shape of every variable, and where it begins."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +171,26 @@ class Chain:
 
     def like(self, theta: Tensor) -> "Chain":
         """The chain of these shapes whose entries are the vector ``theta``."""
-        parts = theta.split([F.numel() for F in self.variables])
-        return self.with_variables(tuple(part.view_as(F) for part, F in zip(parts, self.variables, strict=True)))
+        variables, L = self.split(theta), self.depth
+        layers = None if self.layers is None else Layers(variables[L:], self.weights)
+        # Its shapes are right, as these are; to look again would take a step as long as its arithmetic.
+        chain = object.__new__(Chain)
+        chain.__dict__.update(factors=variables[:L], layers=layers, layout=self.layout)
+        return chain
+
+    def split(self, theta: Tensor) -> tuple[Tensor, ...]:
+        """The entries of a vector as matrices of the variables' shapes: views of it."""
+        theta = theta.contiguous()
+        offset = theta.storage_offset()
+        return tuple(theta.as_strided(shape, (shape[1], 1), offset + begin) for shape, begin in self.layout.places)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Chains that are ``like`` this one share it."""
+        shapes = [tuple(F.shape) for F in self.variables]
+        begins = accumulate((F.numel() for F in self.variables), initial=0)
+        sizes = np.array((self.shape[0], *self.layer_sizes, self.shape[1]))
+        return Layout(sizes, self.narrowest, tuple(zip(shapes, begins, strict=False)))
 
     def with_variables(self, variables: tuple[Tensor, ...]) -> "Chain":
         """The chain of other variables, in their order."""

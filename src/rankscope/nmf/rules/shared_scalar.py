@@ -10,10 +10,10 @@ from rankscope.nmf.rules.rule import JointRule
 
 
 class ScalarMoment(NamedTuple):
-    """The number of steps taken and the running mean of ‖∇f‖² (a 0-d tensor)."""
+    """The number of steps taken and the running mean of ‖∇f‖²; on a GPU, where a number takes waiting, a 0-d tensor."""
 
     t: int
-    second: Tensor
+    second: Tensor | float
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,14 @@ class SharedScalar(JointRule[ScalarMoment]):
 
     def start(self, theta: Tensor) -> ScalarMoment:
         """A mean of zero."""
-        return ScalarMoment(0, theta.new_zeros(()))
+        return ScalarMoment(0, 0.0)
 
     def step(self, theta: Tensor, gradient: Tensor, memory: ScalarMoment) -> tuple[Tensor, ScalarMoment]:
         """One step against the gradient, at the shared rate."""
         t = memory.t + 1
-        second = self.alpha * memory.second + (1 - self.alpha) * torch.dot(gradient, gradient)
+        square = torch.dot(gradient, gradient)
+        here = square.item() if square.device.type == "cpu" else square
+        second = self.alpha * memory.second + (1 - self.alpha) * here
         eta = 3e-3 * theta.numel() ** 0.5 if self.learning_rate is None else self.learning_rate
-        rate = eta / ((second / (1 - self.alpha**t)).sqrt() + self.epsilon)
+        rate = eta / ((second / (1 - self.alpha**t)) ** 0.5 + self.epsilon)
         return self.projected(theta - rate * gradient), ScalarMoment(t, second)
