@@ -122,3 +122,19 @@ def test_compiled_passes_are_the_rules_own_steps(solver, penalty, monkeypatch):
     theirs, expected = passes.move_first(blocks, F, R, hessian, rule, penalty, measure=True)
     assert laws.largest_difference((ours, *terms), (theirs, *expected)) < 1e-10
     torch.testing.assert_close(ours, rule.step(F, Subproblem(hessian, A @ R.mT, penalty)), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("shape", [*SHAPES, (4200, 9, 3)])
+def test_a_packed_matrix_gives_the_same_bits(shape, dtype):
+    A, R, F, _ = problem(shape, dtype)
+    A[3:5] = 0
+    X = np.ascontiguousarray(F.T)
+    S, T, inner = row_pass.evaluate_packed(row_pass.pack(A), X, R)
+    close(S, X @ A, dtype)
+    close(T, R @ A.T, dtype)
+    expected_T = np.empty_like(X)
+    expected_S, _, expected = row_pass.evaluate_rows(A, 0, R, np.empty((0, 0), dtype), X, expected_T)
+    np.testing.assert_array_equal(S, expected_S)
+    np.testing.assert_array_equal(T, expected_T)
+    assert inner == expected

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rankscope.nmf import layerwise, passes
-from rankscope.nmf.blocks import RowBlocks
+from rankscope.nmf.blocks import BLOCK_BYTES, RowBlocks
 from rankscope.nmf.chain import Chain
 from rankscope.nmf.momentum import Momentum
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
@@ -128,18 +128,19 @@ def _evaluate_compiled(blocks: RowBlocks, chain: Chain, theta: Tensor, memory: A
     from rankscope.nmf import chain_pass  # noqa: PLC0415  the compiler is loaded when it is needed
 
     chain = chain.like(theta)
-    if blocks.observed is not None:
-        blocks = blocks.filled(chain.first, chain.dictionary)
+    if blocks.observed is None:
+        A = blocks.packed
+    else:
+        A = blocks.filled(chain.first, chain.dictionary).rows(slice(None)).numpy()
     sizes, j, _ = chain.layout
-    G, P, Q, S, T, inner, slope = map(
-        torch.from_numpy, chain_pass.look(blocks.whole().numpy(), theta.numpy(), sizes, j)
-    )
+    G, P, Q, S, T, inner, slope = map(torch.from_numpy, chain_pass.look(A, theta.numpy(), sizes, j))
     return State(chain, G, S, T.mT, memory, read=Trace(P, Q, inner), theta=theta, slope=slope)
 
 
 def _is_compiled(blocks: RowBlocks, chain: Chain) -> bool:
     """Whether what a joint step needs of a chain is compiled: where A is small, operations would cost more than it."""
-    small = len(blocks.slices) == 1 and max(chain.layer_sizes) <= passes.WIDEST
+    A, widest = blocks.A, max(chain.layer_sizes)
+    small = len(blocks.slices) == 1 and A.numel() * A.element_size() <= BLOCK_BYTES and widest <= passes.WIDEST
     return small and chain.layers is None and passes.compiled(blocks, chain.last)
 
 

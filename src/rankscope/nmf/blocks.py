@@ -13,6 +13,7 @@ their error from above for every other B (majorization), so what descends on A' 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from torch import Tensor
 
 from rankscope.nmf import workers
 from rankscope.spectra import truncated_svd
+
+if TYPE_CHECKING:
+    from rankscope.nmf.row_pass import Packed
 
 BLOCK_BYTES = 3 * 2**20
 """About what a core keeps near of a block of A while both of its products are taken, and no less: each block costs some
@@ -107,10 +111,6 @@ class RowBlocks:
         B_b = torch.zeros_like(A_b) if self.fill is None else self.fill[0][rows] @ self.fill[1]
         return overlay(A_b, self.observed[rows], B_b)
 
-    def whole(self) -> Tensor:
-        """All rows; A itself where it is complete and floating."""
-        return self.A if self.observed is None and self.A.dtype == self.dtype else self.rows(slice(None))
-
     def filled(self, first: Tensor, R: Tensor) -> "RowBlocks":
         """A' = A where it was observed and F₁ R elsewhere: a view, formed a block at a time; A itself if complete."""
         return self if self.observed is None else replace(self, fill=(first, R))
@@ -170,6 +170,13 @@ class RowBlocks:
         width = min(rank + 10, *self.shape)
         start = torch.randn(n, width, generator=generator, dtype=self.dtype, device=generator.device)
         return truncated_svd(self, start.to(self.A.device), rank)
+
+    @cached_property
+    def packed(self) -> "Packed":
+        """A complete, small A on a CPU, for many compiled passes that only look."""
+        from rankscope.nmf.row_pass import pack  # noqa: PLC0415  the compiler is loaded when it is needed
+
+        return pack(self.rows(slice(None)).numpy())
 
     @cached_property
     def squared_norm(self) -> float:

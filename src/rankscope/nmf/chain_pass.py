@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rankscope.nmf import row_pass
-from rankscope.nmf.row_pass import Array, Integers, compiled
+from rankscope.nmf.row_pass import Array, Integers, Packed, compiled
 
 
 class Look(NamedTuple):
@@ -39,12 +39,15 @@ class Look(NamedTuple):
     """Of ½‖A − L R‖², for all entries of θ."""
 
 
-def look(A: Array, theta: Array, sizes: Integers, j: int) -> Look:
+def look(A: Packed | Array, theta: Array, sizes: Integers, j: int) -> Look:
     """One pass over A (m×n)."""
+    # Three calls, since the compiler's cache does not notice a change in another file.
     L, R, G, P, Q = sides(theta, sizes, j)
-    T = np.empty_like(L)
-    # Two calls, since the compiler's cache does not notice a change in another file.
-    S, _, inner = row_pass.evaluate_rows(A, 0, R, np.empty((0, 0), A.dtype), L, T)
+    if isinstance(A, Packed):
+        S, T, inner = row_pass.evaluate_packed(A, L, R)
+    else:
+        T = np.empty_like(L)
+        S, _, inner = row_pass.evaluate_rows(A, 0, R, np.empty((0, 0), A.dtype), L, T)
     return Look(G, P, Q, S, T, np.array(inner), gradient(theta, sizes, j, (L, R, P, Q, S, T)))
 
 

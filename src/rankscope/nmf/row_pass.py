@@ -31,7 +31,7 @@ NEAR = 2**18
 """Bytes of R's columns, and of S's, that are taken at a time, a panel: both stay in the second cache level."""
 LINE = 64
 """Bytes of a cache line."""
-FOLD = 32
+FOLD = 8
 """Groups of lanes after which sums in single precision are put aside, so that they stay small."""
 Array = NDArray[np.floating]
 Integers = NDArray[np.integer]
@@ -51,6 +51,17 @@ class Columns(NamedTuple):
     """How many they are (LANES/4 × panels)."""
     panel: int
     """How many columns a panel has."""
+
+
+class Packed(NamedTuple):
+    """A (m×n) without the columns in which four rows are all 0."""
+
+    entries: Array
+    """Four rows' in one column side by side, then in the next; one group of four after another."""
+    numbers: Integers
+    """Of these columns."""
+    begins: Integers
+    """Where each group begins among them, and where the last one ends (⌈m/4⌉ + 1)."""
 
 
 @compiled
@@ -142,11 +153,53 @@ def evaluate_rows(A: Array, at: int, R: Array, inner: Array, X: Array, T: Array)
         if start // LANES % FOLD == FOLD - 1:
             _fold(sums, S)
     _fold(sums, S)
-    with_R = 0.0
-    for i in range(k):
+    return S, _symmetric(G, r), _inner(S, R)
+
+
+@compiled
+def pack(A: Array) -> Packed:
+    """A small matrix that many passes only look at: they need not find its columns again."""
+    (m, n), flat = A.shape, A.reshape(A.size)
+    begins = np.zeros((m + 3) // 4 + 1, np.int64)
+    numbers, entries = np.empty(n * (len(begins) - 1), np.int32), np.empty(4 * n * (len(begins) - 1), A.dtype)
+    place = 0
+    for group in range(len(begins) - 1):
+        i0, i1, i2, i3 = _four(4 * group, m, n)
+        rows = min(4, m - 4 * group)
         for j in range(n):
-            with_R += np.float64(S[i, j]) * R[i, j]
-    return S, _symmetric(G, r), with_R
+            if flat[i0 + j] != 0 or flat[i1 + j] != 0 or flat[i2 + j] != 0 or flat[i3 + j] != 0:
+                numbers[place] = j
+                entries[4 * place : 4 * place + 4] = 0
+                entries[4 * place : 4 * place + rows] = A[4 * group : 4 * group + rows, j]
+                place += 1
+        begins[group + 1] = place
+    return Packed(entries[: 4 * place].copy(), numbers[:place].copy(), begins)
+
+
+@compiled
+def evaluate_packed(A: Packed, X: Array, R: Array) -> tuple[Array, Array, float]:
+    """S = X A (k×n), T = R Aᵀ (k×m) and ⟨S, R⟩ for X (k×m) and R (k×n)."""
+    (k, n), m = R.shape, X.shape[1]
+    F, directions = _laid_in_rows(X), _laid(R.T)
+    across, C = _across(k, R.itemsize), _zeros(len(F), R)
+    sums, S, T = _zeros(len(directions), R), np.zeros_like(R), np.zeros_like(X)
+    for group in range(len(A.begins) - 1):
+        at, rows = 0, 4 * group * across
+        while at < across:
+            width = _tile(across - at, R.itemsize)
+            if width == len(TWO) * BYTES // R.itemsize:
+                _add_both(A, group, directions, F, C, sums, at * n, rows + at, across, TWO)
+            else:
+                _add_both(A, group, directions, F, C, sums, at * n, rows + at, across, THREE)
+            at += width
+        if group % (FOLD * LANES // 4) == FOLD * LANES // 4 - 1:
+            _fold(sums, S)
+    _fold(sums, S)
+    for begin in range(0, m, LANES):
+        for j in range(k):
+            for i in range(begin, min(begin + LANES, m)):
+                T[j, i] = C[i * across + j]
+    return S, T, _inner(S, R)
 
 
 @compiled
@@ -449,6 +502,41 @@ def _add_outer(
 
 
 @compiled
+def _add_both(
+    A: Packed,
+    group: int,
+    R: Array,
+    F: Array,
+    C: Array,
+    S: Array,
+    tile: int,
+    frm: int,
+    across: int,
+    many: Any,
+) -> None:
+    """One tile of c_i += Σ_j a_ij R_j and of S_j += Σ_i a_ij f_i, for four rows i."""
+    width = len(many) * BYTES // R.itemsize
+    c0, c1 = load(C, frm, many), load(C, frm + across, many)
+    c2, c3 = load(C, frm + 2 * across, many), load(C, frm + 3 * across, many)
+    for k in range(A.begins[group], A.begins[group + 1]):
+        r = load(R, tile + np.int64(A.numbers[Index(k)]) * width, many)
+        c0, c1 = add_scaled(c0, A.entries, 4 * k, r), add_scaled(c1, A.entries, 4 * k + 1, r)
+        c2, c3 = add_scaled(c2, A.entries, 4 * k + 2, r), add_scaled(c3, A.entries, 4 * k + 3, r)
+    store(C, frm, c0)
+    store(C, frm + across, c1)
+    store(C, frm + 2 * across, c2)
+    store(C, frm + 3 * across, c3)
+    f0, f1 = load(F, frm, many), load(F, frm + across, many)
+    f2, f3 = load(F, frm + 2 * across, many), load(F, frm + 3 * across, many)
+    for k in range(A.begins[group], A.begins[group + 1]):
+        place = tile + np.int64(A.numbers[Index(k)]) * width
+        s = load(S, place, many)
+        s = add_scaled(add_scaled(s, A.entries, 4 * k, f0), A.entries, 4 * k + 1, f1)
+        s = add_scaled(add_scaled(s, A.entries, 4 * k + 2, f2), A.entries, 4 * k + 3, f3)
+        store(S, place, s)
+
+
+@compiled
 def _four(i: int, end: int, n: int) -> tuple[int, int, int, int]:
     """Where rows i … i + 3 begin, the last one before ``end`` in place of those beyond."""
     last = end - 1
@@ -476,9 +564,10 @@ def _laid(B: Array) -> Array:
     laid = _zeros(p * across, B)
     while at < across:
         width = _tile(across - at, B.itemsize)
-        for k in range(at, min(at + width, q)):
-            for i in range(p):
-                laid[at * p + i * width + k - at] = B[i, k]
+        for begin in range(0, p, LANES):  # Few rows at a time, which stay in the first cache level.
+            for k in range(at, min(at + width, q)):
+                for i in range(begin, min(begin + LANES, p)):
+                    laid[at * p + i * width + k - at] = B[i, k]
         at += width
     return laid
 
@@ -490,11 +579,34 @@ def _fold(sums: Array, S: Array) -> None:
     across, at = len(sums) // n, 0
     while at < across:
         width = _tile(across - at, S.itemsize)
-        for k in range(at, min(at + width, r)):
-            for j in range(n):
-                S[k, j] += sums[at * n + j * width + k - at]
+        for begin in range(0, n, LANES):
+            for k in range(at, min(at + width, r)):
+                for j in range(begin, min(begin + LANES, n)):
+                    S[k, j] += sums[at * n + j * width + k - at]
         at += width
     sums[:] = 0
+
+
+@compiled
+def _laid_in_rows(X: Array) -> Array:
+    """Xᵀ, row after row, each with zeros up to whole tiles, and zeros for rows up to a multiple of four."""
+    (k, m), across = X.shape, _across(len(X), X.itemsize)
+    F = _zeros((m + 3) // 4 * 4 * across, X)
+    for begin in range(0, m, LANES):
+        for j in range(k):
+            for i in range(begin, min(begin + LANES, m)):
+                F[i * across + j] = X[j, i]
+    return F
+
+
+@compiled
+def _inner(S: Array, R: Array) -> float:
+    """⟨S, R⟩ in float64."""
+    total = 0.0
+    for i in range(len(S)):
+        for j in range(S.shape[1]):
+            total += np.float64(S[i, j]) * R[i, j]
+    return total
 
 
 @compiled
