@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,11 +11,11 @@ from rankscope.nmf.rules.rule import JointRule
 
 
 class Moments(NamedTuple):
-    """The number of steps taken and the running means of the gradient and of its square."""
+    """The number of steps taken and the running means of the gradient and of its square, on a CPU as arrays."""
 
     t: int
-    first: Tensor
-    second: Tensor
+    first: Any
+    second: Any
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ class Adam(JointRule[Moments]):
 
     def start(self, theta: Tensor) -> Moments:
         """Both means at zero."""
-        return Moments(0, torch.zeros_like(theta), torch.zeros_like(theta))
+        zero = torch.zeros_like(theta)  # No step changes it, so one does for both.
+        means = zero.numpy() if zero.device.type == "cpu" else zero
+        return Moments(0, means, means)
 
     def step(self, theta: Tensor, gradient: Tensor, memory: Moments) -> tuple[Tensor, Moments]:
         """One Adam step."""
@@ -75,10 +77,9 @@ def _moved(theta: Tensor, gradient: Tensor, memory: Moments, step: Step) -> tupl
     return torch.addcdiv(theta, first, root, value=-step.rate).clamp_(min=step.least), first, second
 
 
-def _moved_on_cpu(theta: Tensor, gradient: Tensor, memory: Moments, step: Step) -> tuple[Tensor, Tensor, Tensor]:
-    """The same in one pass over memory."""
+def _moved_on_cpu(theta: Tensor, gradient: Tensor, memory: Moments, step: Step) -> tuple[Tensor, Any, Any]:
+    """The same in one pass over memory; m and v are arrays."""
     from rankscope.nmf import kernels  # noqa: PLC0415  the compiler is loaded when it is needed
 
-    given = (part.numpy() for part in (theta, gradient, memory.first, memory.second))
-    theta, first, second = (torch.from_numpy(part) for part in kernels.adam(*given, step))
-    return theta, first, second
+    moved, first, second = kernels.adam(theta.numpy(), gradient.numpy(), memory.first, memory.second, step)
+    return torch.from_numpy(moved), first, second
