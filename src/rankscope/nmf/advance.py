@@ -48,8 +48,7 @@ class State:
     """A chain and what a pass over A left of it, seen from the chain's narrowest place j, where A ≈ L R with
     L = F₁ … F_j and R = F_{j+1} … F_L."""
 
-    base: Chain
-    """The chain; where the pass took the slope, one of its shapes, and θ are its entries."""
+    chain: Chain
     G: Tensor
     """F₁ᵀF₁ (r₁×r₁) in float64."""
     S: Tensor
@@ -68,11 +67,6 @@ class State:
     """All entries of the chain as one vector, kept for joint rules."""
     slope: Tensor | None = None
     """∇ ½‖A − L R‖² for all of these entries, where the pass took it."""
-
-    @cached_property
-    def chain(self) -> Chain:
-        """F₁ … F_L."""
-        return self.base if self.slope is None or self.theta is None else self.base.like(self.theta)
 
     @cached_property
     def left_grams(self) -> tuple[Tensor, ...]:
@@ -130,14 +124,14 @@ def evaluate(blocks: RowBlocks, chain: Chain, *, products: bool = True, **rememb
 
 
 def _evaluate_compiled(blocks: RowBlocks, chain: Chain, theta: Tensor, memory: Any) -> State:
-    """The same of the chain of these shapes with entries θ, beside the gradient for a joint rule."""
+    """The same of the chain with these entries, beside the gradient for a joint rule."""
     from rankscope.nmf import chain_pass  # noqa: PLC0415  the compiler is loaded when it is needed
 
+    chain = chain.like(theta)
     if blocks.observed is None:
         A = blocks.packed
     else:
-        now = chain.like(theta)
-        A = blocks.filled(now.first, now.dictionary).rows(slice(None)).numpy()
+        A = blocks.filled(chain.first, chain.dictionary).rows(slice(None)).numpy()
     sizes, j, _ = chain.layout
     G, P, Q, S, T, inner, slope = map(torch.from_numpy, chain_pass.look(A, theta.numpy(), sizes, j))
     return State(chain, G, S, T.mT, memory, read=Trace(P, Q, inner), theta=theta, slope=slope)
@@ -274,7 +268,7 @@ def _advance_jointly(
     assert state.theta is not None
     theta, memory = rule.step(state.theta, gradient(state, penalties), state.memory)
     if state.slope is not None:
-        return _evaluate_compiled(blocks, state.base, theta, memory), residual
+        return _evaluate_compiled(blocks, state.chain, theta, memory), residual
     return evaluate(blocks, state.chain.like(theta), memory=memory, theta=theta), residual
 
 

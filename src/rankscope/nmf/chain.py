@@ -43,15 +43,31 @@ class Layout(NamedTuple):
     """The shape of every variable, and where it begins."""
 
 
+class Flat(NamedTuple):
+    """All entries of a chain in one vector, and how they lie there."""
+
+    theta: Tensor
+    layout: Layout
+
+
 @dataclass(frozen=True)
 class Chain:
     """The factors F₁ (m×r₁), F₂ (r₁×r₂), …, F_L (r_{L-1}×n) of a nonnegative product, and the codes of its layers where
-    the objective is layer-wise."""
+    the objective is layer-wise.
 
-    factors: tuple[Tensor, ...]
+    Args:
+        given: the factors, or their entries, of which they are then views.
+        layers: the codes.
+    """
+
+    given: tuple[Tensor, ...] | Flat
     layers: Layers | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(
+            self.given, Flat
+        ):  # A joint step makes one of shapes that are right, and may not read its factors.
+            return
         if len(self.factors) < 2 or any(F.ndim != 2 for F in self.factors):
             raise ValueError(f"a chain needs at least 2 factors with 2 dimensions each, got {self._shapes or 'none'}")
         if any(left.shape[1] != right.shape[0] for left, right in pairwise(self.factors)):
@@ -60,6 +76,11 @@ class Chain:
             expected = [(r, self.shape[1]) for r in self.layer_sizes[:-1]]
             if [tuple(Z.shape) for Z in self.codes] != expected or len(self.weights) != self.depth - 1:
                 raise AssertionError("there is a code for every inner layer but the last, and a weight for every layer")
+
+    @cached_property
+    def factors(self) -> tuple[Tensor, ...]:
+        """F₁, …, F_L."""
+        return self.split(self.given.theta) if isinstance(self.given, Flat) else self.given
 
     @property
     def depth(self) -> int:
@@ -171,12 +192,7 @@ class Chain:
 
     def like(self, theta: Tensor) -> "Chain":
         """The chain of these shapes whose entries are the vector ``theta``."""
-        variables, L = self.split(theta), self.depth
-        layers = None if self.layers is None else Layers(variables[L:], self.weights)
-        # Its shapes are right, as these are; to look again would take a step as long as its arithmetic.
-        chain = object.__new__(Chain)
-        chain.__dict__.update(factors=variables[:L], layers=layers, layout=self.layout)
-        return chain
+        return Chain(Flat(theta, self.layout)) if self.layers is None else self.with_variables(self.split(theta))
 
     def split(self, theta: Tensor) -> tuple[Tensor, ...]:
         """The entries of a vector as matrices of the variables' shapes: views of it."""
@@ -187,6 +203,8 @@ class Chain:
     @cached_property
     def layout(self) -> Layout:
         """Chains that are ``like`` this one share it."""
+        if isinstance(self.given, Flat):
+            return self.given.layout
         shapes = [tuple(F.shape) for F in self.variables]
         begins = accumulate((F.numel() for F in self.variables), initial=0)
         sizes = np.array((self.shape[0], *self.layer_sizes, self.shape[1]))

@@ -24,7 +24,7 @@ from torch import Tensor
 from rankscope.nmf import passes
 from rankscope.nmf.advance import Trace
 from rankscope.nmf.blocks import RowBlocks
-from rankscope.nmf.chain import Chain, Layers
+from rankscope.nmf.chain import Chain, Flat, Layers
 from rankscope.spectra import gram_singular_values
 from rankscope.trace.history import Columns, History, Rows
 
@@ -35,18 +35,18 @@ PENDING_BYTES = 16 * 2**20
 
 
 class Sighting(NamedTuple):
-    """One step as it was seen: its number, the time, the factors, their Grams."""
+    """One step as it was seen: its number, the time, the chain as it was given, its Grams."""
 
     step: int
     seconds: float
-    factors: tuple[Tensor, ...]
+    given: tuple[Tensor, ...] | Flat
     layers: Layers | None
     trace: Trace
 
     @property
     def chain(self) -> Chain:
         """The chain anew: the one that was seen holds products, and many of those would push A out of the cache."""
-        return Chain(self.factors, self.layers)
+        return Chain(self.given, self.layers)
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Watch:
             size = sum(F.numel() * F.element_size() for F in chain.variables)
             self._most_pending = max(1, min(MAX_PENDING, PENDING_BYTES // size))
         seconds = time.perf_counter() - self._started
-        self._pending.append(Sighting(step, seconds, chain.factors, chain.layers, trace))
+        self._pending.append(Sighting(step, seconds, chain.given, chain.layers, trace))
         return len(self._pending) >= (min(self._most_pending, 1 + step // 32) if self.prompt else self._most_pending)
 
     def flush(self) -> tuple[list[Sighting], Columns]:
