@@ -30,7 +30,7 @@ from rankscope.trace.history import Columns, History, Rows
 
 # Below these relative errors the difference of traces has lost too many digits and the residual itself is taken.
 CANCELLATION = {torch.float64: 1e-10, torch.float32: 1e-5}
-MAX_PENDING = 64
+MAX_PENDING = 128
 PENDING_BYTES = 16 * 2**20
 
 
