@@ -51,7 +51,7 @@ def main(rounds: int = 5) -> list[Claim]:
     small, large = mnist(12_000)[100:350], mnist(12_000)
     adam = DeepNMF((20, 10), solver="adam", max_iter=2000, stop="none", random_state=0)
     hals = NMF(50, init="random", max_iter=40, stop="none", random_state=0)
-    # Small ones first: the plain loop takes three times as long once workers for row blocks have been started.
+    # Small ones first: the plain loop takes half as long again once workers for row blocks have been started.
     return [
         *deep(small, rounds),
         watched_against_blind(adam, small, rounds, "deep adam, 250×784", 1.10),
