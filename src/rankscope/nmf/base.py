@@ -194,9 +194,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if self.coarse is False:
             return None
         sampling = Sampling.of(blocks.shape, sizes, generator)
-        takes_it = isinstance(rule, Hals) and rule.extrapolates and self.stop != "plateau" and not self.keep_plateaus
-        takes_it = takes_it and blocks.observed is None  # A sample of rows may have seen nothing of a column.
-        takes_it = takes_it and weights is None
+        takes_it = self._goes_to_its_end(blocks, weights, rule) and self.stop != "plateau"
         if self.coarse is True and not (takes_it and sampling):
             raise ValueError(
                 f"coarse=True needs solver='hals' with inner_sweeps='auto', no plateau to watch for, no missing "
@@ -217,8 +215,7 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         factors."""
         if self.hops == 0:
             return None
-        takes_it = isinstance(rule, Hals) and rule.extrapolates and self.stop == "tolerance" and not self.keep_plateaus
-        takes_it = takes_it and blocks.observed is None and weights is None
+        takes_it = self._goes_to_its_end(blocks, weights, rule) and self.stop == "tolerance"
         if self.hops == "auto":
             return Hopping.of(blocks.shape, generator) if takes_it and len(sizes) == 1 else None
         if not takes_it:
@@ -227,6 +224,12 @@ class ChainEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 "keep, no missing entries and the global objective; leave it at 'auto'"
             )
         return Hopping(self.hops, generator)
+
+    def _goes_to_its_end(self, blocks: RowBlocks, weights: tuple[float, ...] | None, rule: Rule) -> bool:
+        """Whether the accelerated solver may take any way: no plateau is kept, the objective is global, and nothing is
+        missing (a sample of rows may have seen nothing of a column)."""
+        accelerated = isinstance(rule, Hals) and rule.extrapolates
+        return accelerated and not self.keep_plateaus and blocks.observed is None and weights is None
 
     def _start(
         self,
