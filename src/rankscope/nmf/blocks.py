@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rankscope.nmf import workers
+from rankscope import workers
 from rankscope.spectra import truncated_svd
 
 if TYPE_CHECKING:

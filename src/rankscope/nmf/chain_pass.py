@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rankscope.nmf import row_pass
-from rankscope.nmf.row_pass import Array, Integers, Packed, compiled
+from rankscope.compiled import Array, Integers, compiled
+from rankscope.nmf.row_pass import Packed
 
 
 class Look(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from rankscope.nmf import workers
+from rankscope import workers
 from rankscope.nmf.advance import Penalties, State, advance, settle, start
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.nmf.row_pass import Array, compiled
+from rankscope.compiled import Array, compiled
 
 
 @compiled

@@ -13,18 +13,15 @@ Both products take four rows of A at a time, and of these only the columns in wh
 
 with c, or f, of the four rows in registers: two or three vectors of each, a *tile*, as many times as R has tiles. For
 that R, S and rows of F lie with what belongs to one column, or row, side by side (``_laid``).
-
-The compiler's cache of a function does not notice a change in another file: but for ``vectors``, all of it is here.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
+from rankscope.compiled import Array, Index, Integers, compiled
 from rankscope.nmf.rules.rule import COORDINATES, MULTIPLICATION, SWEEPS_PER_CHECK, Move
-from rankscope.nmf.vectors import BYTES, THREE, TWO, add_scaled, load, store
+from rankscope.vectors import BYTES, THREE, TWO, add_scaled, load, store
 
 LANES = 128
 NEAR = 2**18
@@ -33,13 +30,6 @@ LINE = 64
 """Bytes of a cache line."""
 FOLD = 8
 """Groups of lanes after which sums in single precision are put aside, so that they stay small."""
-Array = NDArray[np.floating]
-Integers = NDArray[np.integer]
-Index = np.uintp
-"""Unsigned, so that no index is taken from the end."""
-
-# Sums may be taken in any order and as fused multiply-adds; NaN and inf keep their meaning.
-compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 
 
 class Columns(NamedTuple):

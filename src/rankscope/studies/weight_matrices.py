@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from rankscope.nmf.workers import one_thread
+from rankscope.workers import one_thread
 from rankscope.report import build_report
 from rankscope.runs import Run
 from rankscope.studies.search import repair_journal

@@ -8,16 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
-from numpy.typing import NDArray
 from torch import Tensor
 
-CHUNK = 256
-Array = NDArray[np.float32]
+from rankscope.compiled import Array, compiled
 
-_SUMS_IN_ANY_ORDER = {"contract", "reassoc", "nsz", "arcp"}
-_compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS_IN_ANY_ORDER)
-_inlined = njit(error_model="numpy", fastmath=_SUMS_IN_ANY_ORDER)
+CHUNK = 256
 
 # tanh(x) = x·p(x²)/q(x²) for |x| ≤ 7.9, beyond which it is 1 in float32: the rational minimax approximation of degrees
 # 13 and 6 that Eigen uses. It has no branches and no table, so many entries are done at once.
@@ -40,7 +35,7 @@ _FLAT = np.float32(7.90531110763549805)
 _HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1.0), np.float32(0.0)
 
 
-@_inlined
+@compiled
 def _sigmoid(a: np.float32) -> np.float32:
     """1/(1 + e⁻ᵃ) = ½ + ½ tanh(a/2)."""
     x = _HALF * a
@@ -58,7 +53,7 @@ def _sigmoid(a: np.float32) -> np.float32:
     return _HALF + _HALF * x * p / q
 
 
-@_compiled
+@compiled
 def _forward(Z: Array, theta: Array, silu: bool) -> Array:
     """φ(Z), row i by the parameters of row i, w₁ b₁ w₂ b₂."""
     (rows, n), h = Z.shape, theta.shape[1] // 3
@@ -86,7 +81,7 @@ def _forward(Z: Array, theta: Array, silu: bool) -> Array:
     return W
 
 
-@_compiled
+@compiled
 def _backward(G: Array, Z: Array, theta: Array, silu: bool) -> tuple[Array, Array]:
     """The gradients with respect to Z and θ for G = ∂/∂W."""
     (rows, n), h = Z.shape, theta.shape[1] // 3

@@ -10,14 +10,17 @@ Reference: Van Loan & Pitsianis 1993, "Approximation with Kronecker products", d
 from typing import Self, cast, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankscope.spectra import singular_values
+from rankscope.weights import fused, kronecker_pass
 from rankscope.weights.structure import (
     SMALL_PRODUCTS,
     Nearest,
     Structure,
     added,
+    batch_of,
     calibrate,
     check_range,
     dense_singular_values,
@@ -77,26 +80,24 @@ class Kronecker(Structure):
         return nearest(cls(out_features, in_features, terms, left_shape=left_shape, generator=torch.Generator()), W)
 
     def matrix(self) -> Tensor:
-        (o1, i1), (o2, i2) = self.left_shape, self.right_shape
-        rearranged = self.A.flatten(1).mT @ self.B.flatten(1)  # (o₁ i₁) × (o₂ i₂)
-        return rearranged.view(o1, i1, o2, i2).transpose(1, 2).reshape(self.out_features, self.in_features)
+        return _matrix(self.A, self.B)
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        # Two products, with the terms side by side in one and summed over by the other. The second is one of matrices
-        # for each x, whose results lie as they are wanted; one product for all of them would have to be transposed.
-        (o1, i1), (o2, i2), K = self.left_shape, self.right_shape, self.terms
-        shift = None if bias is None else bias.view(1, o1, o2)
         left_first, right_first = self._orders()
-        if right_first <= left_first:
-            Z = x.reshape(-1, i2) @ self.B.flatten(0, 1).mT  # (batch i1) × (K o2)
-            Z = Z.reshape(-1, i1, K, o2).transpose(1, 2).reshape(-1, K * i1, o2)
-            left = self.A.transpose(0, 1).reshape(o1, K * i1)
-            Y = added(shift, left.expand(len(Z), -1, -1), Z)
-        else:
-            X = x.reshape(-1, i1, i2)
-            Z = torch.bmm(self.A.flatten(0, 1).expand(len(X), -1, -1), X)  # batch × (K o1) × i2
-            Z = Z.reshape(-1, K, o1, i2).transpose(1, 2).reshape(-1, o1, K * i2)
-            Y = added(shift, Z, self.B.mT.flatten(0, 1).expand(len(Z), -1, -1))
+        if left_first < right_first:
+            return self._left_first(x, bias)
+        return fused.apply(_BY_PARTS, self.out_features, batch_of(x) * right_first, x, self.B, self.A, bias)
+
+    def _formed(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return fused.apply(_BY_MATRIX, self.out_features, self._dense_flops(batch_of(x)), x, self.B, self.A, bias)
+
+    def _left_first(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        (o1, i1), (o2, i2), K = self.left_shape, self.right_shape, self.terms
+        X = x.reshape(-1, i1, i2)
+        Z = torch.bmm(self.A.flatten(0, 1).expand(len(X), -1, -1), X)  # batch × (K o1) × i2
+        Z = Z.reshape(-1, K, o1, i2).transpose(1, 2).reshape(-1, o1, K * i2)
+        shift = None if bias is None else bias.view(1, o1, o2)
+        Y = added(shift, Z, self.B.mT.flatten(0, 1).expand(len(Z), -1, -1))
         return Y.reshape(*x.shape[:-1], self.out_features)
 
     def matrix_flops(self) -> int:
@@ -146,6 +147,31 @@ class Kronecker(Structure):
         (o1, i1), (o2, i2) = self.left_shape, self.right_shape
         K = self.terms
         return 2 * K * (o1 * i1 * i2 + o1 * i2 * o2), 2 * K * (i1 * i2 * o2 + o1 * i1 * o2)
+
+
+def _matrix(A: Tensor, B: Tensor) -> Tensor:
+    (_, o1, i1), (_, o2, i2) = A.shape, B.shape
+    rearranged = A.flatten(1).mT @ B.flatten(1)  # (o₁ i₁) × (o₂ i₂)
+    return rearranged.view(o1, i1, o2, i2).transpose(1, 2).reshape(o1 * o2, i1 * i2)
+
+
+def _by_matrix(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Tensor:
+    return F.linear(x, _matrix(A, B), bias)
+
+
+def _right_first(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Tensor:
+    # Two products, with the terms side by side in one and summed over by the other. The second is one of matrices for
+    # each x, whose results lie as they are wanted; one product for all of them would have to be transposed.
+    (K, o1, i1), (_, o2, i2) = A.shape, B.shape
+    Z = x.reshape(-1, i2) @ B.flatten(0, 1).mT  # (batch i1) × (K o2)
+    Z = Z.reshape(-1, i1, K, o2).transpose(1, 2).reshape(-1, K * i1, o2)
+    left = A.transpose(0, 1).reshape(o1, K * i1)
+    Y = added(None if bias is None else bias.view(1, o1, o2), left.expand(len(Z), -1, -1), Z)
+    return Y.reshape(*x.shape[:-1], o1 * o2)
+
+
+_BY_PARTS = fused.Route(fused.Passes(kronecker_pass.forward, kronecker_pass.backward), _right_first)
+_BY_MATRIX = fused.Route(fused.Passes(kronecker_pass.formed_forward, kronecker_pass.formed_backward), _by_matrix)
 
 
 def _smallest(out_features: int, in_features: int) -> Shape:

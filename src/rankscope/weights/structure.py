@@ -84,9 +84,13 @@ class Structure(nn.Module, ABC):
         """x Wᵀ + b (…, out) for x (…, in), forming W where that takes less time."""
         if x.shape[-1] != self.in_features:
             raise ValueError(f"the last dimension of x must be in_features = {self.in_features}, got {x.shape[-1]}")
-        batch = math.prod(x.shape[:-1])
+        batch = batch_of(x)
         if self.slowness * self.multiply_flops(batch) + self.overhead <= self._dense_flops(batch):
             return self.multiply(x, bias)
+        return self._formed(x, bias)
+
+    def _formed(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x Wᵀ + b, W formed."""
         return F.linear(x, self.matrix(), bias)
 
     @property
@@ -152,6 +156,11 @@ def nearest(structure: S, W: Tensor) -> Nearest[S]:
 
 SMALL_PRODUCTS = 4_000_000
 """The overhead of a route through batches of small products (measured at 64 to 256 wide)."""
+
+
+def batch_of(x: Tensor) -> int:
+    """How many vectors x (…, in) holds."""
+    return x.numel() // x.shape[-1]
 
 
 def added(shift: Tensor | None, left: Tensor, right: Tensor) -> Tensor:

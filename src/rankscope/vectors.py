@@ -33,6 +33,16 @@ class _Model(models.PrimitiveModel):
 
 
 @intrinsic
+def lanes(typing: Any, array: Any) -> Any:
+    """How many entries of an array are a vector, known when it is compiled."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.get_constant(types.intp, Vector(array.dtype).lanes)
+
+    return types.intp(array), generate
+
+
+@intrinsic
 def load(typing: Any, array: Any, index: Any, many: Any) -> Any:
     """As many vectors as ``many`` stands for from the flat array at an index, which is not checked."""
     vectors = types.UniTuple(Vector(array.dtype), len(many))
@@ -73,6 +83,54 @@ def add_scaled(typing: Any, sums: Any, array: Any, index: Any, vectors: Any) -> 
         return context.make_tuple(builder, sums, after)
 
     return sums(sums, array, index, vectors), generate
+
+
+@intrinsic
+def plus(typing: Any, left: Any, right: Any) -> Any:
+    """left + right, vector by vector."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pairs = zip(*(cgutils.unpack_tuple(builder, vectors) for vectors in arguments), strict=True)
+        return context.make_tuple(builder, left, [builder.fadd(*pair) for pair in pairs])
+
+    return left(left, right), generate
+
+
+@intrinsic
+def turn_square(typing: Any, array: Any, index: Any, row: Any, other: Any, there: Any, other_row: Any) -> Any:
+    """As many vectors as a vector has entries, written turned: entry j of vector i is entry i of vector j.
+
+    The first is to lie in the flat array at an index, the next one a row on; they are read from the other likewise.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, index, row, other, there, other_row = arguments
+        kind = Vector(signature.args[0].dtype)
+        side, half, number = kind.lanes, kind.lanes // 2, ir.IntType(32)
+        pointer = ir.PointerType(context.get_value_type(kind))
+
+        def place(k: int, where: Any, at: Any, row: Any, begin: Any) -> Any:
+            index = builder.add(begin, builder.mul(row, ir.Constant(row.type, k)))
+            return builder.bitcast(_place(context, builder, where, at, index), pointer)
+
+        def between(begin: int) -> Any:
+            """The entries of two vectors by turns, half a vector of each."""
+            places = [entry for i in range(begin, begin + half) for entry in (i, side + i)]
+            return ir.Constant(ir.VectorType(number, side), [ir.Constant(number, entry) for entry in places])
+
+        align = _align(signature.args[0])
+        rows = [
+            builder.load(place(k, signature.args[3], other, other_row, there), align=align) for k in range(side)
+        ]
+        for _ in range(side.bit_length() - 1):  # Each time a digit of an entry's row becomes one of its column.
+            pairs = zip(rows[:half], rows[half:], strict=True)
+            rows = [builder.shuffle_vector(*pair, between(begin)) for pair in pairs for begin in (0, half)]
+        for k, vector in enumerate(rows):
+            builder.store(vector, place(k, signature.args[0], array, row, index), align=align)
+        return context.get_dummy_value()
+
+    integer = types.intp
+    return types.none(array, integer, integer, array, integer, integer), generate
 
 
 def _places(context: Any, builder: Any, signature: Any, arguments: Any, vectors: Any) -> list[Any]:

@@ -1,0 +1,189 @@
+"""y = Σ_k (A_k ⊗ B_k) x for a batch of vectors, and its derivative, compiled: some vectors at a time, in a cache.
+
+Each x is a matrix X (i₁×i₂), and so is y (o₁×o₂):
+
+    Z_k = X B_kᵀ,          Y = Σ_k A_k Z_k,
+    ∂Z_k = A_kᵀ ∂Y,        ∂X = Σ_k ∂Z_k B_k,     ∂A_k = Σ ∂Y Z_kᵀ,     ∂B_k = Σ ∂Z_kᵀ X.
+
+What lies between, Z and Y, has the rows of these matrices outside, then the vectors of the batch, then what is in a row:
+so the products with A are one each for all vectors, and those with B one for each row.
+"""
+
+import numpy as np
+
+from rankscope.compiled import Array, Index, compiled
+from rankscope.weights.linear_pass import dense_backward, dense_forward
+from rankscope.weights.products import Matrix, add_product, copy, copy_sum, turn, whole
+
+NEAR = 2**15
+"""Numbers of Y and Z that are taken at a time."""
+
+
+@compiled
+def forward(X: Array, B: Array, A: Array, bias: Array, Y: Array) -> Array:
+    """Y (batch×o₁o₂) is written and Z returned, for X (batch×i₁i₂), B (K×o₂×i₂) and A (K×o₁×i₁)."""
+    (K, o1, i1), (_, o2, i2) = A.shape, B.shape
+    w = whole(o2, X)
+    x, z, left = X.reshape(X.size), np.empty(len(X) * i1 * K * w, X.dtype), _in_one_row(A)
+    right = np.zeros(K * i2 * w, X.dtype)
+    for k in range(K):
+        turn(Matrix(right, k * i2 * w, w, 1), Matrix(B.reshape(B.size), k * o2 * i2, i2, 1), o2, i2)
+    block = _block(A, w)
+    y = np.empty(o1 * block * w, X.dtype)
+    for begin in range(0, len(X), block):
+        many = min(block, len(X) - begin)
+        at, beside = begin * i1 * K * w, many * w
+        z[at : at + i1 * K * beside] = 0
+        number, length, x_step, x_row, z_step, z_row = _shorter(many, A.shape, i2, w)
+        for i in range(number):
+            rows = Matrix(x, begin * i1 * i2 + i * x_step, x_row, 1)
+            for k in range(K):
+                to = Matrix(z, at + i * z_step + k * beside, z_row, 1)
+                add_product(to, rows, Matrix(right, k * i2 * w, w, 1), length, i2, w)
+        y[:] = 0
+        inner = Matrix(z, at, beside, 1)
+        add_product(Matrix(y, 0, beside, 1), Matrix(left, 0, i1 * K, 1), inner, o1, i1 * K, beside)
+        for r in range(o1):
+            to = Matrix(Y.reshape(Y.size), begin * o1 * o2 + r * o2, o1 * o2, 1)
+            copy_sum(to, Matrix(y, r * beside, w, 1), Matrix(bias, r * o2, 0, 1), many, o2)
+    return z
+
+
+@compiled
+def backward(dY: Array, X: Array, Z: Array, B: Array, A: Array, dX: Array) -> tuple[Array, Array, Array]:
+    """The gradients of B, A and the bias for ∂Y (batch×o₁o₂); ∂X is written, where it is of any size."""
+    (K, o1, i1), (_, o2, i2) = A.shape, B.shape
+    w, v, u = whole(o2, X), whole(i2, X), whole(i1 * K, X)
+    x, left = X.reshape(X.size), _in_one_row(A)
+    right = np.zeros(K * o2 * v, X.dtype)
+    copy(Matrix(right, 0, v, 1), Matrix(B.reshape(B.size), 0, i2, 1), K * o2, i2)
+    block = _block(A, w)
+    y, turned = np.zeros(o1 * block * w, X.dtype), np.zeros(block * w * u, X.dtype)
+    dz, rows, dx = np.empty(i1 * K * block * w, X.dtype), _rows(block, i1, v, X), _rows(block, i1, v, X)
+    dA, dB, bias = np.zeros(o1 * u, X.dtype), np.zeros(K * o2 * v, X.dtype), np.zeros(o1 * o2, X.dtype)
+    for begin in range(0, len(X), block):
+        many = min(block, len(X) - begin)
+        beside = many * w
+        for r in range(o1):
+            here = Matrix(dY.reshape(dY.size), begin * o1 * o2 + r * o2, o1 * o2, 1)
+            copy(Matrix(y, r * beside, w, 1), here, many, o2)
+        for e in range(begin, begin + many):
+            total = Matrix(bias, 0, 0, 1)
+            copy_sum(total, total, Matrix(dY.reshape(dY.size), e * o1 * o2, 0, 1), 1, o1 * o2)
+        outer = Matrix(y, 0, beside, 1)
+        turn(Matrix(turned, 0, u, 1), Matrix(Z, begin * i1 * K * w, beside, 1), i1 * K, beside)
+        add_product(Matrix(dA, 0, u, 1), outer, Matrix(turned, 0, u, 1), o1, beside, u)
+        dz[:] = 0
+        add_product(Matrix(dz, 0, beside, 1), Matrix(left, 0, 1, i1 * K), outer, i1 * K, o1, beside)
+        number, length, x_step, x_row, z_step, z_row = _shorter(many, A.shape, i2, w)
+        for i in range(number):
+            place = begin * i1 * i2 + i * x_step
+            copy(Matrix(rows, 0, v, 1), Matrix(x, place, x_row, 1), length, i2)
+            dx[:] = 0
+            for k in range(K):
+                here, there = i * z_step + k * beside, k * o2 * v
+                add_product(Matrix(dB, there, v, 1), Matrix(dz, here, 1, z_row), Matrix(rows, 0, v, 1), o2, length, v)
+                if dX.size:
+                    to = Matrix(dx, 0, v, 1)
+                    add_product(to, Matrix(dz, here, z_row, 1), Matrix(right, there, v, 1), length, o2, v)
+            if dX.size:
+                copy(Matrix(dX.reshape(dX.size), place, x_row, 1), Matrix(dx, 0, v, 1), length, i2)
+    return dB.reshape(K, o2, v)[:, :, :i2].copy(), _by_terms(dA.reshape(o1, u), K, i1), bias
+
+
+@compiled
+def _block(A: Array, w: int) -> int:
+    """How many vectors are taken at a time."""
+    K, o1, i1 = A.shape
+    return max(4, NEAR // ((o1 + K * i1) * w))
+
+
+@compiled
+def _rows(block: int, i1: int, v: int, X: Array) -> Array:
+    return np.zeros(max(block, i1) * v, X.dtype)
+
+
+@compiled
+def _shorter(many: int, shape: tuple[int, int, int], i2: int, w: int) -> tuple[int, int, int, int, int, int]:
+    """The rows of X and Z, of so many vectors: those of each vector, or of all vectors those in one place of theirs.
+
+    Fewer of the two: how many they are and how long, how far apart they lie in X and how far their rows, and in Z.
+    """
+    K, _, i1 = shape
+    if many < i1:
+        return many, i1, i1 * i2, i2, w, K * many * w
+    return i1, many, i2, i1 * i2, K * many * w, w
+
+
+@compiled
+def _in_one_row(A: Array) -> Array:
+    """A (K×o₁×i₁) as o₁ rows, with entry (p, k) of each at p K + k."""
+    K, o1, i1 = A.shape
+    rows = np.empty(A.size, A.dtype)
+    for k in range(K):
+        for r in range(o1):
+            for p in range(i1):
+                rows[(r * i1 + p) * K + k] = A[k, r, p]
+    return rows
+
+
+@compiled
+def _by_terms(rows: Array, K: int, i1: int) -> Array:
+    """The way back."""
+    A = np.empty((K, len(rows), i1), rows.dtype)
+    for k in range(K):
+        for r in range(len(rows)):
+            for p in range(i1):
+                A[k, r, p] = rows[r, p * K + k]
+    return A
+
+
+@compiled
+def formed_forward(X: Array, B: Array, A: Array, bias: Array, Y: Array) -> Array:
+    """Y ← X Wᵀ + b; returns W."""
+    W = form(B, A)
+    dense_forward(X, W, bias, Y)
+    return W
+
+
+@compiled
+def formed_backward(dY: Array, X: Array, W: Array, B: Array, A: Array, dX: Array) -> tuple[Array, Array, Array]:
+    """The gradients of B, A and b; ∂X is written, where it is of any size."""
+    dW, db = dense_backward(dY, X, W, dX)
+    dB, dA = take_apart(dW, B, A)
+    return dB, dA, db
+
+
+@compiled
+def form(B: Array, A: Array) -> Array:
+    """W = Σ_k A_k ⊗ B_k."""
+    (K, o1, i1), (_, o2, i2) = A.shape, B.shape
+    W = np.zeros((o1 * o2, i1 * i2), A.dtype)
+    w, b = W.reshape(W.size), B.reshape(B.size)
+    for k in range(K):
+        for r in range(o1):
+            for s in range(o2):
+                for p in range(i1):
+                    to, frm = Index((r * o2 + s) * i1 * i2 + p * i2), Index((k * o2 + s) * i2)
+                    for q in range(Index(i2)):
+                        w[to + q] += A[k, r, p] * b[frm + q]
+    return W
+
+
+@compiled
+def take_apart(dW: Array, B: Array, A: Array) -> tuple[Array, Array]:
+    """The gradients of B and A for that of W."""
+    (K, o1, i1), (_, o2, i2) = A.shape, B.shape
+    dB, dA = np.zeros_like(B), np.zeros_like(A)
+    w, b, db = dW.reshape(dW.size), B.reshape(B.size), dB.reshape(dB.size)
+    for k in range(K):
+        for r in range(o1):
+            for s in range(o2):
+                for p in range(i1):
+                    at, frm = Index((r * o2 + s) * i1 * i2 + p * i2), Index((k * o2 + s) * i2)
+                    total = A.dtype.type(0)
+                    for q in range(Index(i2)):
+                        total += w[at + q] * b[frm + q]
+                        db[frm + q] += A[k, r, p] * w[at + q]
+                    dA[k, r, p] += total
+    return dB, dA

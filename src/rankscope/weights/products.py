@@ -1,0 +1,172 @@
+"""Products of small matrices, compiled: too small for a library's, whose call costs more than the product.
+
+A matrix is a view on a flat array. A product takes four rows of its left side at a time,
+
+    C_i += Σ_k a_ik B_k      for four i,
+
+with these parts of C in registers, three vectors wide. So rows of B and of C are whole vectors, side by side in memory:
+they are padded with zeros where they end before; the left side may lie in any order.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from rankscope.compiled import Array, compiled
+from rankscope.vectors import ONE, THREE, TWO, add_scaled, lanes, load, plus, store, turn_square
+
+ASIDE = 64
+"""Bytes that keep rows of a power of two apart, which the cache would else put in one place."""
+
+ROWS = 64
+"""Of a product that are taken at a time."""
+
+
+class Matrix(NamedTuple):
+    """Entry (i, j) is ``entries[start + i * row + j * column]``."""
+
+    entries: Array
+    start: int
+    row: int
+    column: int = 1
+
+
+@compiled
+def whole(n: int, A: Array) -> int:
+    """n and as many more as fill whole vectors of A's kind."""
+    return (n + lanes(A) - 1) // lanes(A) * lanes(A)
+
+
+@compiled
+def add_product(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int) -> None:
+    """C += A B for A (m×p) and B (p×n); n is of whole vectors, and columns of B and C lie side by side."""
+    width, at = lanes(B.entries), 0
+    while at < n:
+        left = n - at
+        if left in (2 * width, 4 * width):
+            _add(C, A, B, m, p, at, TWO)
+            at += 2 * width
+        elif left == width:
+            _add(C, A, B, m, p, at, ONE)
+            at += width
+        else:
+            _add(C, A, B, m, p, at, THREE)
+            at += 3 * width
+
+
+@compiled
+def _add(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, at: int, many: tuple[int, ...]) -> None:
+    """The columns of C from ``at`` on, as many vectors as ``many`` stands for."""
+    a, c, b, last = A.entries, C.entries, B.entries, m - 1
+    for i in range(0, m, 4):
+        # Rows beyond the last one are the last one again: it is written twice, and the same.
+        i1, i2, i3 = min(i + 1, last), min(i + 2, last), min(i + 3, last)
+        a0, a1, a2, a3 = A.start + i * A.row, A.start + i1 * A.row, A.start + i2 * A.row, A.start + i3 * A.row
+        to = C.start + at
+        c0, c1, c2, c3 = to + i * C.row, to + i1 * C.row, to + i2 * C.row, to + i3 * C.row
+        s0, s1, s2, s3 = load(c, c0, many), load(c, c1, many), load(c, c2, many), load(c, c3, many)
+        k, below = 0, B.start + at
+        for _ in range(p):
+            v = load(b, below, many)
+            s0, s1 = add_scaled(s0, a, a0 + k, v), add_scaled(s1, a, a1 + k, v)
+            s2, s3 = add_scaled(s2, a, a2 + k, v), add_scaled(s3, a, a3 + k, v)
+            k, below = k + A.column, below + B.row
+        store(c, c0, s0)
+        store(c, c1, s1)
+        store(c, c2, s2)
+        store(c, c3, s3)
+
+
+@compiled
+def copy(C: Matrix, A: Matrix, m: int, n: int) -> None:
+    """C ← A (m×n), columns side by side."""
+    width = lanes(A.entries)
+    for i in range(m):
+        to, frm = C.start + i * C.row, A.start + i * A.row
+        for j in range(0, n - width + 1, width):
+            store(C.entries, to + j, load(A.entries, frm + j, ONE))
+        for j in range(n // width * width, n):
+            C.entries[to + j] = A.entries[frm + j]
+
+
+@compiled
+def copy_sum(C: Matrix, A: Matrix, B: Matrix, m: int, n: int) -> None:
+    """C ← A + B (m×n), columns side by side."""
+    width = lanes(A.entries)
+    for i in range(m):
+        to, one, other = C.start + i * C.row, A.start + i * A.row, B.start + i * B.row
+        for j in range(0, n - width + 1, width):
+            store(C.entries, to + j, plus(load(A.entries, one + j, ONE), load(B.entries, other + j, ONE)))
+        for j in range(n // width * width, n):
+            C.entries[to + j] = A.entries[one + j] + B.entries[other + j]
+
+
+@compiled
+def turn(C: Matrix, A: Matrix, m: int, n: int) -> None:
+    """C (n×m) ← Aᵀ (m×n), columns side by side: by squares of whole vectors, and the rest entry by entry."""
+    side = lanes(A.entries)
+    rows, columns = m // side * side, n // side * side
+    for i in range(0, rows, side):
+        for j in range(0, columns, side):
+            turn_square(C.entries, C.start + j * C.row + i, C.row, A.entries, A.start + i * A.row + j, A.row)
+    for i in range(m):
+        for j in range(columns if i < rows else 0, n):
+            C.entries[C.start + j * C.row + i] = A.entries[A.start + i * A.row + j]
+
+
+@compiled
+def padded(A: Array) -> Array:
+    """A (m×n), flat, each row up to whole vectors."""
+    (m, n), width = A.shape, whole(A.shape[1], A)
+    rows = np.zeros(m * width, A.dtype)
+    copy(Matrix(rows, 0, width, 1), Matrix(A.reshape(A.size), 0, n, 1), m, n)
+    return rows
+
+
+@compiled
+def padded_turned(A: Array) -> Array:
+    """Aᵀ for A (m×n), flat, each row up to whole vectors."""
+    (m, n), width = A.shape, whole(len(A), A)
+    rows = np.zeros(n * width, A.dtype)
+    turn(Matrix(rows, 0, width, 1), Matrix(A.reshape(A.size), 0, n, 1), m, n)
+    return rows
+
+
+@compiled
+def multiply(A: Array, right: Array, bias: Array, C: Array) -> None:
+    """C ← A B + b for A (m×p) and B (p×n), whose rows are padded."""
+    (m, p), n = A.shape, C.shape[1]
+    a, c, width = A.reshape(A.size), C.reshape(C.size), whole(n, A)
+    sums = np.empty(min(m, ROWS) * width, A.dtype)
+    for begin in range(0, m, ROWS):
+        rows, to = min(ROWS, m - begin), Matrix(sums, 0, width, 1)
+        sums[:] = 0
+        add_product(to, Matrix(a, begin * p, p, 1), Matrix(right, 0, width, 1), rows, p, width)
+        copy_sum(Matrix(c, begin * n, n, 1), to, Matrix(bias, 0, 0, 1), rows, n)
+
+
+@compiled
+def multiply_turned(A: Array, B: Array) -> Array:
+    """AᵀB (n×p) for A (m×n) and B (m×p)."""
+    (m, n), p = A.shape, B.shape[1]
+    a, b, width = A.reshape(A.size), B.reshape(B.size), whole(p, A)
+    apart = ASIDE // A.itemsize
+    left, right = np.empty(ROWS * (n + apart), A.dtype), np.zeros(ROWS * (width + apart), A.dtype)
+    C = np.zeros(n * width, A.dtype)
+    for begin in range(0, m, ROWS):
+        rows = min(ROWS, m - begin)
+        copy(Matrix(left, 0, n + apart, 1), Matrix(a, begin * n, n, 1), rows, n)
+        copy(Matrix(right, 0, width + apart, 1), Matrix(b, begin * p, p, 1), rows, p)
+        turned = Matrix(left, 0, 1, n + apart)
+        add_product(Matrix(C, 0, width, 1), turned, Matrix(right, 0, width + apart, 1), n, rows, width)
+    return C.reshape(n, width)[:, :p].copy()
+
+
+@compiled
+def column_sums(A: Array) -> Array:
+    """Σ_i A_i."""
+    m, n = A.shape
+    sums, a = np.zeros(n, A.dtype), A.reshape(A.size)
+    for i in range(m):
+        copy_sum(Matrix(sums, 0, 0, 1), Matrix(sums, 0, 0, 1), Matrix(a, i * n, 0, 1), 1, n)
+    return sums
