@@ -45,6 +45,6 @@ class _Cache(FunctionCache):
 def source() -> str:
     """A digest of every file with compiled functions, and of what makes their instructions."""
     files = sorted(Path(__file__).parent.rglob("*.py"))
-    texts = [file.read_bytes() for file in files if file.stem in ("compiled", "vectors")]
+    texts = [file.read_bytes() for file in files if file.stem in ("compiled", "vectors", "team")]
     texts += [text for file in files if b"\n@compiled\n" in (text := file.read_bytes())]
     return hashlib.sha256(b"".join(texts)).hexdigest()

@@ -1,15 +1,14 @@
-"""Compiled work on several cores at once, by the threads that torch's own operations run on.
+"""Compiled work on several cores, by the threads that torch's own operations run on.
 
-Those wait for more work a while before they sleep, and to wake a thread takes as long as a small pass. A second team
-beside them would wait on the same cores. So where torch brings GNU's OpenMP, its team is borrowed, and elsewhere one
-thread does it all.
-
-    def part(number, …): …          # compiled, returns nothing
-    together(part, parts, threads, (…))
+To wake a sleeping thread takes as long as a small pass, and threads that stay awake take a core from others that do.
+Those of torch's OpenMP stay awake for some milliseconds anyhow: where it is GNU's, they are borrowed, and work begins
+on all of them within a microsecond. Elsewhere the parts are worked on by a pool of Python's threads.
 """
 
 import ctypes
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -19,77 +18,95 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_NAME = "rankscope_team"
-_WORK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-
-
-def _borrow() -> int:
-    """The address of OpenMP's parallel section: (function, data, threads, flags)."""
-    for name in ("libgomp.so.1",):
-        try:
-            return ctypes.cast(ctypes.CDLL(name).GOMP_parallel, ctypes.c_void_p).value or 0
-        except (OSError, AttributeError):
-            continue
-    return 0
-
-
-@ctypes.CFUNCTYPE(None, _WORK, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-def _alone(work: Any, data: int, threads: int, flags: int) -> None:
-    work(data)
-
-
-llvm.add_symbol(_NAME, _borrow() or ctypes.cast(_alone, ctypes.c_void_p).value)
-_forked: list[bool] = []
-os.register_at_fork(after_in_child=lambda: _forked.append(True))
+_TEAM = "rankscope_team"
+_Work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_Team = ctypes.CFUNCTYPE(None, _Work, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+_pools: dict[int, ThreadPoolExecutor] = {}
+_forks: list[int] = []
+os.register_at_fork(after_in_child=lambda: (_pools.clear(), _forks.append(os.getpid())))
 
 
 def size() -> int:
-    """How many threads work together: torch's number of them, and one in a fork, which keeps no threads."""
-    return 1 if _forked else torch.get_num_threads()
+    """How many threads work together: torch's number of them (``torch.set_num_threads``); one in a fork, which keeps no
+    threads of its parent's."""
+    return 1 if _forks else torch.get_num_threads()
 
 
 @intrinsic
 def together(typing: Any, function: Any, parts: Any, threads: Any, arguments: Any) -> Any:
-    """function(k, *arguments) for k from 0 to parts − 1, by so many threads, each taking the next one in turn."""
+    """function(k, *arguments) for k = 0 … parts − 1, compiled, on so many threads; each takes the next part in turn.
+
+    The function returns nothing.
+
+    Raises:
+        MemoryError: the function raised, which compiled work on arrays does where there is no room.
+    """
     number = types.intp
-    called = types.void(number, *arguments.types)
+    called = (number, *arguments.types)
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         _, parts, threads, packed = given
-        pointer, word = ir.IntType(8).as_pointer(), context.get_value_type(number)
-        kind = context.get_value_type(signature.args[3])
-        layout = ir.LiteralStructType([word, word, kind])  # The next part, their number, and the arguments.
-        data = cgutils.alloca_once(builder, layout)
-        for place, value in enumerate((ir.Constant(word, 0), parts, packed)):
-            builder.store(value, builder.gep(data, [ir.IntType(32)(0), ir.IntType(32)(place)]))
-
-        module = builder.module
-        work = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer]), module.get_unique_name("team.work"))
-        work.linkage = "internal"
-        inner = ir.IRBuilder(work.append_basic_block("entry"))
-        shared = inner.bitcast(work.args[0], layout.as_pointer())
-        at = lambda place: inner.gep(shared, [ir.IntType(32)(0), ir.IntType(32)(place)])
-        count, values = inner.load(at(1)), cgutils.unpack_tuple(inner, inner.load(at(2)))
-        take, do, done = (work.append_basic_block(name) for name in ("take", "do", "done"))
-        inner.branch(take)
-        inner.position_at_end(take)
-        k = inner.atomic_rmw("add", at(0), ir.Constant(word, 1), "monotonic")
-        inner.cbranch(inner.icmp_signed("<", k, count), do, done)
-        inner.position_at_end(do)
-        resolved = function.get_call_type(context.typing_context, called.args, {})
-        compiled = function.dispatcher.overloads[resolved.args]
-        context.add_linking_libs([compiled.library])
-        context.call_internal_no_propagate(inner, compiled.fndesc, resolved, [k, *values])
-        inner.branch(take)
-        inner.position_at_end(done)
-        inner.ret_void()
-
-        unsigned = ir.IntType(32)
-        team = cgutils.get_or_insert_function(
-            module, ir.FunctionType(ir.VoidType(), [work.type, pointer, unsigned, unsigned]), _NAME
-        )
+        word, pointer, unsigned = context.get_value_type(number), ir.IntType(8).as_pointer(), ir.IntType(32)
+        zero, one = ir.Constant(word, 0), ir.Constant(word, 1)
+        # What threads share: the next part, how many there are, whether one failed, and the arguments.
+        shared = cgutils.pack_struct(builder, [zero, parts, zero, packed])
+        data = cgutils.alloca_once_value(builder, shared)
+        work = _loop(context, builder.module, function, called, shared.type)
+        kind = ir.FunctionType(ir.VoidType(), [work.type, pointer, unsigned, unsigned])
+        team = cgutils.get_or_insert_function(builder.module, kind, _TEAM)
         many = builder.trunc(threads, unsigned)
         builder.call(team, [work, builder.bitcast(data, pointer), many, ir.Constant(unsigned, 0)])
+        failed = builder.load(cgutils.gep_inbounds(builder, data, 0, 2))
+        with builder.if_then(builder.icmp_signed(">=", failed, one), likely=False):
+            context.call_conv.return_user_exc(builder, MemoryError, ("a part of the work failed: no room for it",))
         return context.get_dummy_value()
 
     return types.void(function, number, number, arguments), generate
+
+
+def _loop(context: Any, module: Any, function: Any, called: Any, layout: Any) -> Any:
+    """What each thread runs on the shared data: while there is a part, the function on it."""
+    pointer = ir.IntType(8).as_pointer()
+    loop = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer]), module.get_unique_name("team.loop"))
+    loop.linkage = "internal"
+    builder = ir.IRBuilder(loop.append_basic_block("entry"))
+    shared = builder.bitcast(loop.args[0], layout.as_pointer())
+    turn, count, failed, packed = (cgutils.gep_inbounds(builder, shared, 0, place) for place in range(4))
+    parts, arguments = builder.load(count), cgutils.unpack_tuple(builder, builder.load(packed))
+    take, run, done = (loop.append_basic_block(name) for name in ("take", "run", "done"))
+    builder.branch(take)
+    builder.position_at_end(take)
+    part = builder.atomic_rmw("add", turn, ir.Constant(parts.type, 1), "monotonic")
+    builder.cbranch(builder.icmp_signed("<", part, parts), run, done)
+    builder.position_at_end(run)
+    resolved = function.get_call_type(context.typing_context, called, {})
+    compiled = function.dispatcher.overloads[resolved.args]
+    context.add_linking_libs([compiled.library])
+    status, _ = context.call_internal_no_propagate(builder, compiled.fndesc, resolved, [part, *arguments])
+    with builder.if_then(status.is_error, likely=False):
+        builder.store(ir.Constant(parts.type, 1), failed)
+    builder.branch(take)
+    builder.position_at_end(done)
+    builder.ret_void()
+    return loop
+
+
+@_Team
+def _pooled(work: Callable[[int], None], data: int, threads: int, flags: int) -> None:
+    """The same call as OpenMP's, on threads of Python's."""
+    pool = _pools.setdefault(threads, ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="rankscope"))
+    others = [pool.submit(work, data) for _ in range(threads - 1)]
+    work(data)
+    for other in others:
+        other.result()
+
+
+def _openmp() -> Any:
+    """GNU OpenMP's parallel section as torch loaded it: (function, data, threads, flags)."""
+    try:
+        return ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+
+
+llvm.add_symbol(_TEAM, ctypes.cast(_openmp() or _pooled, ctypes.c_void_p).value)

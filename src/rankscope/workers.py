@@ -20,11 +20,6 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 os.register_at_fork(after_in_child=_pools.clear)  # A fork keeps no threads.
 
 
-def count() -> int:
-    """How many workers there are: as many as torch's threads (``torch.set_num_threads``)."""
-    return torch.get_num_threads()
-
-
 @contextmanager
 def one_thread() -> Iterator[None]:
     """The calling thread's kernels on one core: torch's helpers would go on spinning for work, on the workers'."""

@@ -133,7 +133,7 @@ def _evaluate_compiled(blocks: RowBlocks, chain: Chain, theta: Tensor, memory: A
     else:
         A = blocks.filled(chain.first, chain.dictionary).rows(slice(None)).numpy()
     sizes, j, _ = chain.layout
-    G, P, Q, S, T, inner, slope = map(torch.from_numpy, chain_pass.look(A, theta.numpy(), sizes, j))
+    G, P, Q, S, T, inner, slope = map(torch.from_numpy, chain_pass.look(A, theta.numpy(), sizes, j, blocks.team))
     return State(chain, G, S, T.mT, memory, read=Trace(P, Q, inner), theta=theta, slope=slope)
 
 

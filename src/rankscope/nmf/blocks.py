@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rankscope import workers
+from rankscope import team, workers
 from rankscope.spectra import truncated_svd
 
 if TYPE_CHECKING:
@@ -69,14 +69,14 @@ class RowBlocks:
         m, n = A.shape
         if block_rows is not None and block_rows < 1:
             raise ValueError(f"block_rows must be at least 1, got {block_rows}; leave it None to choose by the cache")
-        among, stretch_rows = among or workers.count(), block_rows
+        among, stretch_rows = among or team.size(), block_rows
         if block_rows is None:
             size = m * n * torch.empty(0, dtype=float_dtype(A)).element_size()
             rounds = -(-size // (BLOCK_BYTES * among))
             one_block = size <= WHOLE_BYTES or A.device.type != "cpu"
             block_rows = m if one_block else -(-m // (rounds * among))
             as_it_is = observed is None and A.dtype in FLOATS
-            stretch_rows = (m if one_block else -(-m // among)) if as_it_is else block_rows
+            stretch_rows = m if as_it_is else block_rows
         return cls(A, min(m, block_rows), observed, workers=among, stretch_rows=stretch_rows)
 
     @property
@@ -102,6 +102,11 @@ class RowBlocks:
     def stretches(self) -> tuple[slice, ...]:
         """The row ranges for a visitor that goes through them by itself."""
         return _slices(self.shape[0], self.stretch_rows or self.block_rows)
+
+    @property
+    def team(self) -> int:
+        """How many threads a visitor of stretches may use by itself."""
+        return self.workers if len(self.stretches) == 1 else 1
 
     def rows(self, rows: slice | Tensor) -> Tensor:
         """Some rows of A, floating; where they were not observed, of the fill."""
@@ -181,7 +186,7 @@ class RowBlocks:
     @cached_property
     def squared_norm(self) -> float:
         """‖A‖²_F over what was observed (and the fill, if there is one), summed in float64."""
-        return self.total(lambda rows, A_b: (sum_of_squares(A_b),), stretches=True)[0].item()
+        return self.total(lambda rows, A_b: (sum_of_squares(A_b, self.team),), stretches=True)[0].item()
 
     @cached_property
     def mean(self) -> float:
@@ -200,13 +205,13 @@ def overlay(A: Tensor, observed: Tensor, B: Tensor) -> Tensor:
     return B
 
 
-def sum_of_squares(A: Tensor) -> Tensor:
-    """‖A‖²_F in float64, without A in float64."""
+def sum_of_squares(A: Tensor, team: int = 1) -> Tensor:
+    """‖A‖²_F in float64, without A in float64; on a CPU by so many threads."""
     if A.device.type != "cpu":
         return A.to(torch.float64).square().sum()
     from rankscope.nmf import kernels  # noqa: PLC0415
 
-    return torch.tensor(kernels.sum_of_squares(A.reshape(-1).numpy()), dtype=torch.float64)
+    return torch.tensor(kernels.sum_of_squares(A.reshape(-1).numpy(), team), dtype=torch.float64)
 
 
 def float_dtype(A: Tensor) -> torch.dtype:

@@ -40,15 +40,14 @@ class Look(NamedTuple):
     """Of ½‖A − L R‖², for all entries of θ."""
 
 
-def look(A: Packed | Array, theta: Array, sizes: Integers, j: int) -> Look:
-    """One pass over A (m×n)."""
-    # Three calls, since the compiler's cache does not notice a change in another file.
+def look(A: Packed | Array, theta: Array, sizes: Integers, j: int, team: int) -> Look:
+    """One pass over A (m×n), by so many threads."""
     L, R, G, P, Q = sides(theta, sizes, j)
     if isinstance(A, Packed):
-        S, T, inner = row_pass.evaluate_packed(A, L, R)
+        S, T, inner = row_pass.evaluate_packed(A, L, R, team)
     else:
         T = np.empty_like(L)
-        S, _, inner = row_pass.evaluate_rows(A, 0, R, np.empty((0, 0), A.dtype), L, T)
+        S, _, inner = row_pass.evaluate_rows(A, 0, R, np.empty((0, 0), A.dtype), L, T, team)
     return Look(G, P, Q, S, T, np.array(inner), gradient(theta, sizes, j, (L, R, P, Q, S, T)))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.compiled import Array, compiled
+from rankscope.team import together
 
 
 @compiled
@@ -47,12 +48,19 @@ def overlay(A: Array, observed: NDArray[np.uint8], B: Array) -> None:
 
 
 @compiled
-def sum_of_squares(a: Array) -> float:
-    """‖a‖² of a vector, in float64."""
-    total = 0.0
-    for i in range(a.size):
+def sum_of_squares(a: Array, team: int) -> float:
+    """‖a‖² of a vector, in float64, by so many threads."""
+    totals = np.empty(team)
+    together(_sum_of_squares, team, team, (a, totals))
+    return totals.sum()
+
+
+@compiled
+def _sum_of_squares(part: int, a: Array, totals: Array) -> None:
+    total, parts = 0.0, len(totals)
+    for i in range(part * a.size // parts, (part + 1) * a.size // parts):
         total += np.float64(a[i]) * np.float64(a[i])
-    return total
+    totals[part] = total
 
 
 @compiled

@@ -59,7 +59,7 @@ def move_first(
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
         given = A_b.numpy(), rows.start, directions, Q, penalty.l1
-        S, G, *residual = move_rows(*given, X, moved, move, measure)
+        S, G, *residual = move_rows(*given, X, moved, move, measure, blocks.team)
         terms = torch.from_numpy(S), torch.from_numpy(G)
         return (*terms, *map(_number, residual)) if measure else terms
 
@@ -91,7 +91,7 @@ def look(
     X, directions, products, between = _numpy(*given)
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        S, G, with_R = evaluate_rows(A_b.numpy(), rows.start, directions, between, X, products)
+        S, G, with_R = evaluate_rows(A_b.numpy(), rows.start, directions, between, X, products, blocks.team)
         return torch.from_numpy(S), torch.from_numpy(G), _number(with_R)
 
     S, G, with_R = blocks.total(visit_compiled, stretches=True)
@@ -109,7 +109,7 @@ def multiply(blocks: RowBlocks, R: Tensor) -> Tensor:
     directions, products = _numpy(R, T)
 
     def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        multiply_rows(A_b.numpy(), rows.start, directions, products)
+        multiply_rows(A_b.numpy(), rows.start, directions, products, blocks.team)
         return ()
 
     blocks.total(visit, stretches=True)
@@ -127,7 +127,7 @@ def solve_first(
     directions, Q, X = _numpy(R, hessian.plus(penalty.l2).side, solution)
 
     def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        solve_rows(A_b.numpy(), rows.start, directions, Q, penalty.l1, X, sweeps, tolerance)
+        solve_rows(A_b.numpy(), rows.start, directions, Q, penalty.l1, X, sweeps, tolerance, blocks.team)
         return ()
 
     blocks.total(visit, stretches=True)
@@ -143,7 +143,7 @@ def squared_residual(blocks: RowBlocks, first: Tensor, R: Tensor) -> float:
         directions, X = _numpy(wide, first.mT)
 
         def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-            return (_number(row_pass.squared_residual(A_b.numpy(), rows.start, directions, X)),)
+            return (_number(row_pass.squared_residual(A_b.numpy(), rows.start, directions, X, blocks.team)),)
 
         return blocks.total(visit_compiled, stretches=True)[0].item()
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from rankscope.compiled import Array, Index, Integers, compiled
 from rankscope.nmf.rules.rule import COORDINATES, MULTIPLICATION, SWEEPS_PER_CHECK, Move
+from rankscope.team import together
 from rankscope.vectors import BYTES, THREE, TWO, add_scaled, load, store
 
 LANES = 128
@@ -28,6 +29,10 @@ NEAR = 2**18
 """Bytes of R's columns, and of S's, that are taken at a time, a panel: both stay in the second cache level."""
 LINE = 64
 """Bytes of a cache line."""
+ENOUGH = 2**16
+"""Entries of A, columns of which some rows are 0 left out, times k that are worth another thread."""
+SOLVED = 4
+"""Parts for each thread where some rows take more sweeps than others."""
 FOLD = 8
 """Groups of lanes after which sums in single precision are put aside, so that they stay small."""
 
@@ -56,7 +61,7 @@ class Packed(NamedTuple):
 
 @compiled
 def move_rows(
-    A: Array, at: int, R: Array, Q: Array, l1: float, X: Array, moved: Array, move: Move, measure: bool
+    A: Array, at: int, R: Array, Q: Array, l1: float, X: Array, moved: Array, move: Move, measure: bool, team: int
 ) -> tuple[Array, Array, float, float]:
     """The columns of X that belong to rows of A, moved; their part of S and G; and the sums of the KKT residual.
 
@@ -70,19 +75,44 @@ def move_rows(
         moved: gets the factor after (r×m).
         move: how to move.
         measure: whether ‖v‖² and ‖C‖² of the factor before are wanted (see ``Subproblem.residual``).
+        team: how many threads.
 
     Returns:
         S = FᵀA (r×n), G = FᵀF (r×r) in float64, ‖v‖², ‖C‖².
     """
+    (r, n), parts = R.shape, _parts(len(A), team)
+    S, G, residual = np.empty((parts, r, n), R.dtype), np.empty((parts, r, r)), np.empty((parts, 2))
+    together(_move_rows, parts, team, (A, at, R, Q, l1, X, moved, move, measure, S, G, residual))
+    return _added(S), _added(G), residual[:, 0].sum(), residual[:, 1].sum()
+
+
+@compiled
+def _move_rows(
+    k: int,
+    A: Array,
+    at: int,
+    R: Array,
+    Q: Array,
+    l1: float,
+    X: Array,
+    moved: Array,
+    move: Move,
+    measure: bool,
+    S: Array,
+    Gs: Array,
+    residual: Array,
+) -> None:
     r, n = R.shape
     flat, directions, curvature = A.reshape(A.size), _laid(R.T), _padded(Q)
     columns, x, spare, c = _unknown(R), _room(r, A.dtype), _room(r, A.dtype), _room(r, A.dtype)
     products, F = _rows(r, A), _rows(r, A)
-    sums, S = _zeros(len(directions), R), np.zeros_like(R)
+    sums, S_k = _zeros(len(directions), R), S[k]
+    S_k[:] = 0
     G, wide = np.zeros(r * _across(r, 8)), np.zeros(LANES * _across(r, 8))
     violation, scale = 0.0, 0.0
-    for start in range(0, len(A), LANES):
-        lanes = min(LANES, len(A) - start)
+    begin, end = _share(k, len(S), len(A))
+    for start in range(begin, end, LANES):
+        lanes = min(LANES, end - start)
         _find(flat, start, lanes, n, columns)
         products[:] = 0
         _add_products(flat, start, lanes, n, columns, directions, products)
@@ -97,13 +127,13 @@ def move_rows(
         _add_left(flat, start, lanes, n, columns, F, sums)
         _add_gram(y, r, wide, G)
         if start // LANES % FOLD == FOLD - 1:
-            _fold(sums, S)
-    _fold(sums, S)
-    return S, _symmetric(G, r), violation, scale
+            _fold(sums, S_k)
+    _fold(sums, S_k)
+    Gs[k], residual[k, 0], residual[k, 1] = _symmetric(G, r), violation, scale
 
 
 @compiled
-def evaluate_rows(A: Array, at: int, R: Array, inner: Array, X: Array, T: Array) -> tuple[Array, Array, float]:
+def evaluate_rows(A: Array, at: int, R: Array, inner: Array, X: Array, T: Array, team: int) -> tuple[Array, Array, float]:
     """Both products of rows of A with a chain as it is: their part of T = R Aᵀ, S = (F inner)ᵀA, G = FᵀF and ⟨S, R⟩.
 
     Args:
@@ -113,37 +143,51 @@ def evaluate_rows(A: Array, at: int, R: Array, inner: Array, X: Array, T: Array)
         inner: transposed (k×r), what F is multiplied by; of no size where that is nothing.
         X: F transposed (r×m).
         T: gets R Aᵀ (k×m); of no size where that is not wanted.
+        team: how many threads.
 
     Returns:
         S (k×n), G (r×r) in float64, ⟨S, R⟩.
     """
-    (k, n), r = R.shape, len(X)
+    (k, n), r, parts = R.shape, len(X), _parts(len(A), team)
+    S, G = np.empty((parts, k, n), R.dtype), np.empty((parts, r, r))
+    together(_evaluate_rows, parts, team, (A, at, R, inner, X, T, S, G))
+    whole = _added(S)
+    return whole, _added(G), _inner(whole, R)
+
+
+@compiled
+def _evaluate_rows(
+    k: int, A: Array, at: int, R: Array, inner: Array, X: Array, T: Array, S: Array, Gs: Array
+) -> None:
+    (q, n), r = R.shape, len(X)
     flat, directions, weights = A.reshape(A.size), _laid(R.T), _padded(inner)
-    columns, x, c = _unknown(R), _room(r, A.dtype), _room(k, A.dtype)
-    products, F = _rows(k, A), _rows(k, A)
-    sums, S = _zeros(len(directions), R), np.zeros_like(R)
+    columns, x, c = _unknown(R), _room(r, A.dtype), _room(q, A.dtype)
+    products, F = _rows(q, A), _rows(q, A)
+    sums, S_k = _zeros(len(directions), R), S[k]
+    S_k[:] = 0
     G, wide = np.zeros(r * _across(r, 8)), np.zeros(LANES * _across(r, 8))
-    for start in range(0, len(A), LANES):
-        lanes = min(LANES, len(A) - start)
+    begin, end = _share(k, len(S), len(A))
+    for start in range(begin, end, LANES):
+        lanes = min(LANES, end - start)
         _find(flat, start, lanes, n, columns)
         if T.size:
             products[:] = 0
             _add_products(flat, start, lanes, n, columns, directions, products)
-            _to_lanes(products, k, lanes, c)
+            _to_lanes(products, q, lanes, c)
             _store(c, lanes, T, at + start)
         _load(X, at + start, lanes, x)
         _add_gram(x, r, wide, G)
         if inner.size:
-            for i in range(k):
+            for i in range(q):
                 _combine(weights[i], x, c[i])
-            _to_rows(c, k, F)
+            _to_rows(c, q, F)
         else:
-            _to_rows(x, k, F)
+            _to_rows(x, q, F)
         _add_left(flat, start, lanes, n, columns, F, sums)
         if start // LANES % FOLD == FOLD - 1:
-            _fold(sums, S)
-    _fold(sums, S)
-    return S, _symmetric(G, r), _inner(S, R)
+            _fold(sums, S_k)
+    _fold(sums, S_k)
+    Gs[k] = _symmetric(G, r)
 
 
 @compiled
@@ -167,39 +211,53 @@ def pack(A: Array) -> Packed:
 
 
 @compiled
-def evaluate_packed(A: Packed, X: Array, R: Array) -> tuple[Array, Array, float]:
+def evaluate_packed(A: Packed, X: Array, R: Array, team: int) -> tuple[Array, Array, float]:
     """S = X A (k×n), T = R Aᵀ (k×m) and ⟨S, R⟩ for X (k×m) and R (k×n)."""
-    (k, n), m = R.shape, X.shape[1]
+    (k, n), parts = R.shape, min(team, max(1, A.numbers.size * k // ENOUGH))
     F, directions = _laid_in_rows(X), _laid(R.T)
-    across, C = _across(k, R.itemsize), _zeros(len(F), R)
-    sums, S, T = _zeros(len(directions), R), np.zeros_like(R), np.zeros_like(X)
-    for group in range(len(A.begins) - 1):
+    S, T = np.empty((parts, k, n), R.dtype), np.empty_like(X)
+    together(_evaluate_packed, parts, team, (A, F, directions, S, T))
+    whole = _added(S)
+    return whole, T, _inner(whole, R)
+
+
+@compiled
+def _evaluate_packed(part: int, A: Packed, F: Array, directions: Array, S: Array, T: Array) -> None:
+    (parts, k, n), (_, m), groups = S.shape, T.shape, len(A.begins) - 1
+    across, C, sums = _across(k, T.itemsize), _zeros(len(F), T), _zeros(len(directions), T)
+    first, end = part * groups // parts, (part + 1) * groups // parts
+    for group in range(first, end):
         at, rows = 0, 4 * group * across
         while at < across:
-            width = _tile(across - at, R.itemsize)
-            if width == len(TWO) * BYTES // R.itemsize:
+            width = _tile(across - at, T.itemsize)
+            if width == len(TWO) * BYTES // T.itemsize:
                 _add_both(A, group, directions, F, C, sums, at * n, rows + at, across, TWO)
             else:
                 _add_both(A, group, directions, F, C, sums, at * n, rows + at, across, THREE)
             at += width
-        if group % (FOLD * LANES // 4) == FOLD * LANES // 4 - 1:
-            _fold(sums, S)
-    _fold(sums, S)
-    for begin in range(0, m, LANES):
+    S[part] = 0
+    _fold(sums, S[part])
+    for begin in range(4 * first, min(4 * end, m), LANES):
         for j in range(k):
-            for i in range(begin, min(begin + LANES, m)):
+            for i in range(begin, min(begin + LANES, 4 * end, m)):
                 T[j, i] = C[i * across + j]
-    return S, T, _inner(S, R)
 
 
 @compiled
-def multiply_rows(A: Array, at: int, R: Array, T: Array) -> None:
-    """Columns of T = R Aᵀ (k×m) for rows ``at`` … ``at + len(A)`` of the matrix, with R (k×n)."""
+def multiply_rows(A: Array, at: int, R: Array, T: Array, team: int) -> None:
+    """Columns of T = R Aᵀ (k×m) for rows ``at`` … ``at + len(A)`` of the matrix, with R (k×n), by so many threads."""
+    parts = _parts(len(A), team)
+    together(_multiply_rows, parts, team, (parts, A, at, R, T))
+
+
+@compiled
+def _multiply_rows(part: int, parts: int, A: Array, at: int, R: Array, T: Array) -> None:
     k, n = R.shape
     flat, directions = A.reshape(A.size), _laid(R.T)
     columns, c, products = _unknown(R), _room(k, A.dtype), _rows(k, A)
-    for start in range(0, len(A), LANES):
-        lanes = min(LANES, len(A) - start)
+    begin, end = _share(part, parts, len(A))
+    for start in range(begin, end, LANES):
+        lanes = min(LANES, end - start)
         _find(flat, start, lanes, n, columns)
         products[:] = 0
         _add_products(flat, start, lanes, n, columns, directions, products)
@@ -208,7 +266,9 @@ def multiply_rows(A: Array, at: int, R: Array, T: Array) -> None:
 
 
 @compiled
-def solve_rows(A: Array, at: int, R: Array, Q: Array, l1: float, X: Array, sweeps: int, tolerance: float) -> None:
+def solve_rows(
+    A: Array, at: int, R: Array, Q: Array, l1: float, X: Array, sweeps: int, tolerance: float, team: int
+) -> None:
     """Columns of X for rows of A: coordinate descent from zero until ‖v‖ ≤ tolerance ‖C‖ among the lanes.
 
     Args:
@@ -216,13 +276,23 @@ def solve_rows(A: Array, at: int, R: Array, Q: Array, l1: float, X: Array, sweep
         X: gets the factor, transposed (r×m).
         sweeps: the most.
         tolerance: of the KKT residual.
+        team: how many threads.
     """
+    parts = SOLVED * _parts(len(A), team)
+    together(_solve_rows, parts, team, (parts, A, at, R, Q, l1, X, sweeps, tolerance))
+
+
+@compiled
+def _solve_rows(
+    part: int, parts: int, A: Array, at: int, R: Array, Q: Array, l1: float, X: Array, sweeps: int, tolerance: float
+) -> None:
     r, n = R.shape
     flat, directions, curvature = A.reshape(A.size), _laid(R.T), _padded(Q)
     columns, x, c, products = _unknown(R), _room(r, A.dtype), _room(r, A.dtype), _rows(r, A)
     some = Move(COORDINATES, SWEEPS_PER_CHECK, 0.0)
-    for start in range(0, len(A), LANES):
-        lanes = min(LANES, len(A) - start)
+    begin, end = _share(part, parts, len(A))
+    for start in range(begin, end, LANES):
+        lanes = min(LANES, end - start)
         _find(flat, start, lanes, n, columns)
         products[:] = 0
         _add_products(flat, start, lanes, n, columns, directions, products)
@@ -237,20 +307,29 @@ def solve_rows(A: Array, at: int, R: Array, Q: Array, l1: float, X: Array, sweep
 
 
 @compiled
-def squared_residual(A: Array, at: int, R: Array, X: Array) -> float:
+def squared_residual(A: Array, at: int, R: Array, X: Array, team: int) -> float:
     """‖A − F R‖² for rows of A in float64, four of them at a time.
 
     Args:
         A, at: as in ``move_rows``.
         R: (r×n) in float64.
         X: F transposed (r×m).
+        team: how many threads.
     """
+    totals = np.empty(_parts(len(A), team))
+    together(_squared_residual, len(totals), team, (A, at, R, X, totals))
+    return totals.sum()
+
+
+@compiled
+def _squared_residual(part: int, A: Array, at: int, R: Array, X: Array, totals: Array) -> None:
     (r, n), total, whole = R.shape, 0.0, _laid(R)
     across = len(whole) // r
     F, product = np.zeros(4 * r), np.zeros(4 * across)
     every = np.arange(r).astype(np.int32)
-    for start in range(0, len(A), 4):
-        rows = min(4, len(A) - start)
+    begin, end = _share(part, len(totals), len(A))
+    for start in range(begin, end, 4):
+        rows = min(4, end - start)
         for i in range(rows):
             for k in range(r):
                 F[i * r + k] = X[k, at + start + i]
@@ -260,7 +339,7 @@ def squared_residual(A: Array, at: int, R: Array, X: Array) -> float:
             for j in range(n):
                 residual = np.float64(A[start + i, j]) - product[i * across + j]
                 total += residual * residual
-    return total
+    totals[part] = total
 
 
 @compiled
@@ -275,6 +354,28 @@ def move_columns(X: Array, Q: Array, C: Array, l1: float, move: Move) -> Array:
         _load(C, start, lanes, c)
         _store(_moved(x, c, curvature, l1, move, spare), lanes, moved, start)
     return moved
+
+
+@compiled
+def _parts(m: int, team: int) -> int:
+    """Into how many parts so many rows are worth being divided."""
+    return max(1, min(team, (m + LANES - 1) // LANES))
+
+
+@compiled
+def _share(part: int, parts: int, m: int) -> tuple[int, int]:
+    """Where a part of m rows begins and ends: at whole lanes."""
+    groups = (m + LANES - 1) // LANES
+    return part * groups // parts * LANES, min((part + 1) * groups // parts * LANES, m)
+
+
+@compiled
+def _added(parts: Array) -> Array:
+    """The first of the parts, and all others added to it."""
+    whole = parts[0]
+    for k in range(1, len(parts)):
+        whole += parts[k]
+    return whole
 
 
 @compiled

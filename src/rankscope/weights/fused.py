@@ -128,5 +128,5 @@ def _bounds(rows: int, flops: int) -> list[slice]:
     """The rows that each worker takes."""
     if flops < 2 * WORTH:
         return [slice(rows)]
-    step = -(-rows // min(workers.count(), flops // WORTH))
+    step = -(-rows // min(torch.get_num_threads(), flops // WORTH))
     return [slice(begin, min(begin + step, rows)) for begin in range(0, rows, step)]
