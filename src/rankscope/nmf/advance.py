@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rankscope.nmf import layerwise, passes
-from rankscope.nmf.blocks import BLOCK_BYTES, RowBlocks
+from rankscope.nmf.blocks import BLOCK_BYTES, RowBlocks, gram
 from rankscope.nmf.chain import Chain
 from rankscope.nmf.momentum import Momentum
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
@@ -49,8 +49,8 @@ class State:
     L = F₁ … F_j and R = F_{j+1} … F_L."""
 
     chain: Chain
-    G: Tensor
-    """F₁ᵀF₁ (r₁×r₁) in float64."""
+    G: Tensor | None
+    """F₁ᵀF₁ (r₁×r₁) in float64, where the pass took it."""
     S: Tensor
     """LᵀA (r_j×n)."""
     T: Tensor | None = None
@@ -71,7 +71,7 @@ class State:
     @cached_property
     def left_grams(self) -> tuple[Tensor, ...]:
         """LᵀL in float64 for the product L left of every factor but the first: F₁, F₁F₂, …, F₁ … F_{L-1}."""
-        grams = [self.G]
+        grams = [gram(self.chain.first) if self.G is None else self.G]
         for F in self.chain.inner_in_float64:
             grams.append(F.mT @ grams[-1] @ F)
         return tuple(grams)
@@ -133,8 +133,8 @@ def _evaluate_compiled(blocks: RowBlocks, chain: Chain, theta: Tensor, memory: A
     else:
         A = blocks.filled(chain.first, chain.dictionary).rows(slice(None)).numpy()
     sizes, j, _ = chain.layout
-    G, P, Q, S, T, inner, slope = map(torch.from_numpy, chain_pass.look(A, theta.numpy(), sizes, j, blocks.team))
-    return State(chain, G, S, T.mT, memory, read=Trace(P, Q, inner), theta=theta, slope=slope)
+    P, Q, S, T, inner, slope = map(torch.from_numpy, chain_pass.look(A, theta.numpy(), sizes, j, blocks.team))
+    return State(chain, None, S, T.mT, memory, read=Trace(P, Q, inner), theta=theta, slope=slope)
 
 
 def _is_compiled(blocks: RowBlocks, chain: Chain) -> bool:

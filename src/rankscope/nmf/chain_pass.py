@@ -16,20 +16,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rankscope.nmf import row_pass
 from rankscope.compiled import Array, Integers, compiled
+from rankscope.nmf import row_pass
 from rankscope.nmf.row_pass import Packed
+from rankscope.team import together
 
 
 class Look(NamedTuple):
     """A chain at one point, and what a pass over A leaves of it."""
 
-    G: Array
-    """F₁ᵀF₁ (r₁×r₁) in float64, as are the next two."""
     P: Array
-    """LᵀL (r_j×r_j)."""
+    """LᵀL (r_j×r_j) in float64."""
     Q: Array
-    """RRᵀ (r_j×r_j)."""
+    """RRᵀ (r_j×r_j) in float64."""
     S: Array
     """LᵀA (r_j×n)."""
     T: Array
@@ -42,34 +41,79 @@ class Look(NamedTuple):
 
 def look(A: Packed | Array, theta: Array, sizes: Integers, j: int, team: int) -> Look:
     """One pass over A (m×n), by so many threads."""
-    L, R, G, P, Q = sides(theta, sizes, j)
     if isinstance(A, Packed):
-        S, T, inner = row_pass.evaluate_packed(A, L, R, team)
+        return Look(*_look_at_packed(A, theta, sizes, j, team))
+    L, R, P, Q, _, _ = _sides(theta, sizes, j, team)
+    T = np.empty_like(L)
+    S, _, inner = row_pass.evaluate_rows(A, 0, R, np.empty((0, 0), A.dtype), L, T, team)
+    return Look(P, Q, S, T, np.array(inner), _gradient(theta, sizes, j, (L, R, P, Q, S, T), team))
+
+
+@compiled
+def _look_at_packed(
+    A: Packed, theta: Array, sizes: Integers, j: int, team: int
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    L, R, P, Q, F, directions = _sides(theta, sizes, j, team)
+    S, T, inner = row_pass.evaluate_laid(A, R, F, directions, sizes[0], team)
+    return P, Q, S, T, np.array(inner), _gradient(theta, sizes, j, (L, R, P, Q, S, T), team)
+
+
+@compiled
+def _sides(theta: Array, sizes: Integers, j: int, team: int) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Lᵀ (r_j×m), R (r_j×n), in float64 LᵀL and RRᵀ, and both sides as a pass over a packed A takes them."""
+    r, m, n = sizes[j], sizes[0], sizes[-1]
+    L, R, P, Q = np.empty((r, m), theta.dtype), np.empty((r, n), theta.dtype), np.empty((r, r)), np.empty((r, r))
+    F, directions = row_pass.room_in_rows(m, R), row_pass.room(n, R)
+    together(_side, 2, min(team, 2), (theta, sizes, j, L, R, P, Q, F, directions))
+    return L, R, P, Q, F, directions
+
+
+@compiled
+def _side(
+    part: int,
+    theta: Array,
+    sizes: Integers,
+    j: int,
+    L: Array,
+    R: Array,
+    P: Array,
+    Q: Array,
+    F: Array,
+    directions: Array,
+) -> None:
+    """What lies left of the place, or right of it."""
+    if part == 0:
+        L[:] = _product(_left(theta, sizes, j))
+        P[:] = _gram(L)
+        row_pass.lay_in_rows(L, F)
     else:
-        T = np.empty_like(L)
-        S, _, inner = row_pass.evaluate_rows(A, 0, R, np.empty((0, 0), A.dtype), L, T, team)
-    return Look(G, P, Q, S, T, np.array(inner), gradient(theta, sizes, j, (L, R, P, Q, S, T)))
+        R[:] = _product(_right(theta, sizes, j))
+        Q[:] = _gram(R)
+        row_pass.lay(R.T, directions)
+
+
+Seen = tuple[Array, Array, Array, Array, Array, Array]
 
 
 @compiled
-def sides(theta: Array, sizes: Integers, j: int) -> tuple[Array, Array, Array, Array, Array]:
-    """Lᵀ (r_j×m), R (r_j×n), and in float64 F₁ᵀF₁, LᵀL and RRᵀ."""
-    left, right = _left(theta, sizes, j), _right(theta, sizes, j)
-    G = _gram(left[0])
-    return _product(left), _product(right), G, _around(left, G), _around(right, _gram(right[0]))
-
-
-@compiled
-def gradient(theta: Array, sizes: Integers, j: int, seen: tuple[Array, Array, Array, Array, Array, Array]) -> Array:
+def _gradient(theta: Array, sizes: Integers, j: int, seen: Seen, team: int) -> Array:
     """∇ ½‖A − L R‖² from Lᵀ, R, P, Q, S and Tᵀ."""
-    L, R, P, Q, S, T = seen
     whole = np.empty_like(theta)
-    to_left, to_right = _combined(Q.astype(theta.dtype), L) - T, _combined(P.astype(theta.dtype), R) - S
-    for i, part in enumerate(_pulled_back(_left(theta, sizes, j), to_left)):
-        _factor(whole, sizes, j - 1 - i)[:] = part.T
-    for i, part in enumerate(_pulled_back(_right(theta, sizes, j), to_right)):
-        _factor(whole, sizes, j + i)[:] = part
+    together(_gradient_of_side, 2, min(team, 2), (theta, sizes, j, seen, whole))
     return whole
+
+
+@compiled
+def _gradient_of_side(part: int, theta: Array, sizes: Integers, j: int, seen: Seen, whole: Array) -> None:
+    L, R, P, Q, S, T = seen
+    if part == 0:
+        to_left = _combined(Q.astype(theta.dtype), L) - T
+        for i, gradient in enumerate(_pulled_back(_left(theta, sizes, j), to_left)):
+            _factor(whole, sizes, j - 1 - i)[:] = gradient.T
+    else:
+        to_right = _combined(P.astype(theta.dtype), R) - S
+        for i, gradient in enumerate(_pulled_back(_right(theta, sizes, j), to_right)):
+            _factor(whole, sizes, j + i)[:] = gradient
 
 
 @compiled
@@ -101,15 +145,6 @@ def _product(side: list[Array]) -> Array:
     for W in side[1:]:
         B = _combined(W, B)
     return B
-
-
-@compiled
-def _around(side: list[Array], G: Array) -> Array:
-    """… W₂ W₁ G W₁ᵀ W₂ᵀ … in float64."""
-    for W in side[1:]:
-        wide = W.astype(np.float64)
-        G = _dots(_combined(wide, G), wide)
-    return G
 
 
 @compiled

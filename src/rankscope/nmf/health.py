@@ -69,7 +69,7 @@ def inspect(state: State, rule: Rule, penalties: Penalties, *, not_finite_at: in
     dead, stuck = _dead_components(chain), _locked_components(chain, locked)
     counts = tuple(int(columns.sum()) for _, columns in locked)
     others = (torch.linalg.matrix_norm(F.to(torch.float64)) for F in chain.factors[1:])
-    norms = [state.G.diagonal().sum().sqrt().item(), *(norm.item() for norm in others)]
+    norms = [state.left_grams[0].diagonal().sum().sqrt().item(), *(norm.item() for norm in others)]
     shrunk = [penalty.l1 > 0 or penalty.l2 > 0 for penalty in penalties]
     ambiguous = any(shrunk) and not all(shrunk)
 

@@ -12,7 +12,7 @@ Both products take four rows of A at a time, and of these only the columns in wh
     c_i += a_ij R_j,   S_j += Σ_i a_ij f_i      for four i, and the columns j in turn
 
 with c, or f, of the four rows in registers: two or three vectors of each, a *tile*, as many times as R has tiles. For
-that R, S and rows of F lie with what belongs to one column, or row, side by side (``_laid``).
+that R, S and rows of F lie with what belongs to one column, or row, side by side (``laid``).
 """
 
 from typing import Any, NamedTuple
@@ -103,7 +103,7 @@ def _move_rows(
     residual: Array,
 ) -> None:
     r, n = R.shape
-    flat, directions, curvature = A.reshape(A.size), _laid(R.T), _padded(Q)
+    flat, directions, curvature = A.reshape(A.size), laid(R.T), _padded(Q)
     columns, x, spare, c = _unknown(R), _room(r, A.dtype), _room(r, A.dtype), _room(r, A.dtype)
     products, F = _rows(r, A), _rows(r, A)
     sums, S_k = _zeros(len(directions), R), S[k]
@@ -160,7 +160,7 @@ def _evaluate_rows(
     k: int, A: Array, at: int, R: Array, inner: Array, X: Array, T: Array, S: Array, Gs: Array
 ) -> None:
     (q, n), r = R.shape, len(X)
-    flat, directions, weights = A.reshape(A.size), _laid(R.T), _padded(inner)
+    flat, directions, weights = A.reshape(A.size), laid(R.T), _padded(inner)
     columns, x, c = _unknown(R), _room(r, A.dtype), _room(q, A.dtype)
     products, F = _rows(q, A), _rows(q, A)
     sums, S_k = _zeros(len(directions), R), S[k]
@@ -212,10 +212,18 @@ def pack(A: Array) -> Packed:
 
 @compiled
 def evaluate_packed(A: Packed, X: Array, R: Array, team: int) -> tuple[Array, Array, float]:
-    """S = X A (k×n), T = R Aᵀ (k×m) and ⟨S, R⟩ for X (k×m) and R (k×n)."""
-    (k, n), parts = R.shape, min(team, max(1, A.numbers.size * k // ENOUGH))
-    F, directions = _laid_in_rows(X), _laid(R.T)
-    S, T = np.empty((parts, k, n), R.dtype), np.empty_like(X)
+    """S = X A (k×n), T = R Aᵀ (k×m) and ⟨S, R⟩ for X (k×m) and R (k×n), by so many threads."""
+    return evaluate_laid(A, R, laid_in_rows(X), laid(R.T), X.shape[1], team)
+
+
+@compiled
+def evaluate_laid(
+    A: Packed, R: Array, F: Array, directions: Array, m: int, team: int
+) -> tuple[Array, Array, float]:
+    """The same of ``laid_in_rows(X)`` and ``laid(R.T)``."""
+    k, n = R.shape
+    parts = min(team, max(1, A.numbers.size * k // ENOUGH))
+    S, T = np.empty((parts, k, n), R.dtype), np.empty((k, m), R.dtype)
     together(_evaluate_packed, parts, team, (A, F, directions, S, T))
     whole = _added(S)
     return whole, T, _inner(whole, R)
@@ -253,7 +261,7 @@ def multiply_rows(A: Array, at: int, R: Array, T: Array, team: int) -> None:
 @compiled
 def _multiply_rows(part: int, parts: int, A: Array, at: int, R: Array, T: Array) -> None:
     k, n = R.shape
-    flat, directions = A.reshape(A.size), _laid(R.T)
+    flat, directions = A.reshape(A.size), laid(R.T)
     columns, c, products = _unknown(R), _room(k, A.dtype), _rows(k, A)
     begin, end = _share(part, parts, len(A))
     for start in range(begin, end, LANES):
@@ -287,7 +295,7 @@ def _solve_rows(
     part: int, parts: int, A: Array, at: int, R: Array, Q: Array, l1: float, X: Array, sweeps: int, tolerance: float
 ) -> None:
     r, n = R.shape
-    flat, directions, curvature = A.reshape(A.size), _laid(R.T), _padded(Q)
+    flat, directions, curvature = A.reshape(A.size), laid(R.T), _padded(Q)
     columns, x, c, products = _unknown(R), _room(r, A.dtype), _room(r, A.dtype), _rows(r, A)
     some = Move(COORDINATES, SWEEPS_PER_CHECK, 0.0)
     begin, end = _share(part, parts, len(A))
@@ -323,7 +331,7 @@ def squared_residual(A: Array, at: int, R: Array, X: Array, team: int) -> float:
 
 @compiled
 def _squared_residual(part: int, A: Array, at: int, R: Array, X: Array, totals: Array) -> None:
-    (r, n), total, whole = R.shape, 0.0, _laid(R)
+    (r, n), total, whole = R.shape, 0.0, laid(R)
     across = len(whole) // r
     F, product = np.zeros(4 * r), np.zeros(4 * across)
     every = np.arange(r).astype(np.int32)
@@ -648,19 +656,31 @@ def _across(r: int, itemsize: int) -> int:
 
 
 @compiled
-def _laid(B: Array) -> Array:
+def laid(B: Array) -> Array:
     """B (p×q) in tiles, one after another: of each, the rows."""
+    whole = _zeros(len(B) * _across(B.shape[1], B.itemsize), B)
+    lay(B, whole)
+    return whole
+
+
+@compiled
+def room(n: int, R: Array) -> Array:
+    """Where Rᵀ can be laid."""
+    return _zeros(n * _across(len(R), R.itemsize), R)
+
+
+@compiled
+def lay(B: Array, whole: Array) -> None:
+    """B (p×q) into such room, which holds zeros beyond."""
     p, q = B.shape
-    across, at = _across(q, B.itemsize), 0
-    laid = _zeros(p * across, B)
+    across, at = len(whole) // p, 0
     while at < across:
         width = _tile(across - at, B.itemsize)
         for begin in range(0, p, LANES):  # Few rows at a time, which stay in the first cache level.
             for k in range(at, min(at + width, q)):
                 for i in range(begin, min(begin + LANES, p)):
-                    laid[at * p + i * width + k - at] = B[i, k]
+                    whole[at * p + i * width + k - at] = B[i, k]
         at += width
-    return laid
 
 
 @compiled
@@ -679,15 +699,27 @@ def _fold(sums: Array, S: Array) -> None:
 
 
 @compiled
-def _laid_in_rows(X: Array) -> Array:
+def laid_in_rows(X: Array) -> Array:
     """Xᵀ, row after row, each with zeros up to whole tiles, and zeros for rows up to a multiple of four."""
+    F = room_in_rows(X.shape[1], X)
+    lay_in_rows(X, F)
+    return F
+
+
+@compiled
+def room_in_rows(m: int, X: Array) -> Array:
+    """Where Xᵀ (m×k) can be laid."""
+    return _zeros((m + 3) // 4 * 4 * _across(len(X), X.itemsize), X)
+
+
+@compiled
+def lay_in_rows(X: Array, F: Array) -> None:
+    """Xᵀ into such room, which holds zeros beyond."""
     (k, m), across = X.shape, _across(len(X), X.itemsize)
-    F = _zeros((m + 3) // 4 * 4 * across, X)
     for begin in range(0, m, LANES):
         for j in range(k):
             for i in range(begin, min(begin + LANES, m)):
                 F[i * across + j] = X[j, i]
-    return F
 
 
 @compiled

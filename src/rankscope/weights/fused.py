@@ -12,20 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from rankscope import workers
+from rankscope import team
 from rankscope.compiled import Array
-
-WORTH = 2**24
-"""Floating-point operations that are worth another core."""
-
 
 class Passes(NamedTuple):
     """Both passes over a batch, for a structure of two parts P and Q."""
 
-    forward: Callable[[Array, Array, Array, Array, Array], Array]
-    """(X, P, Q, b, Y): writes Y and returns what lies between."""
-    backward: Callable[[Array, Array, Array, Array, Array, Array], tuple[Array, Array, Array]]
-    """(∂Y, X, between, P, Q, ∂X): writes ∂X, where it is of any size, and returns ∂P, ∂Q and ∂b."""
+    forward: Callable[[Array, Array, Array, Array, Array, int], Array]
+    """(X, P, Q, b, Y, team): writes Y and returns what lies between."""
+    backward: Callable[[Array, Array, Array, Array, Array, Array, int], tuple[Array, Array, Array]]
+    """(∂Y, X, between, P, Q, ∂X, team): writes ∂X, where it is of any size, and returns ∂P, ∂Q and ∂b."""
 
 
 Operations = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -39,52 +35,35 @@ class Route(NamedTuple):
     operations: Operations
 
 
-def apply(route: Route, out: int, flops: int, x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> Tensor:
-    """Y (…, out) for x (…, in), by the passes where they can take it; ``flops`` are those of one pass forward."""
+def apply(route: Route, out: int, x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> Tensor:
+    """Y (…, out) for x (…, in), by the passes where they can take it."""
     if not _takes(x, P, Q, bias):
         return route.operations(x, P, Q, bias)
     if x.ndim == 2:
-        return _Step.apply(route, out, flops, x, P, Q, bias)
-    return _Step.apply(route, out, flops, x.reshape(-1, x.shape[-1]), P, Q, bias).view(*x.shape[:-1], out)
+        return _Step.apply(route, out, x, P, Q, bias)
+    return _Step.apply(route, out, x.reshape(-1, x.shape[-1]), P, Q, bias).view(*x.shape[:-1], out)
 
 
 class _Step(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, route: Route, out: int, flops: int, x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, route: Route, out: int, x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> Tensor:
         Y = x.new_empty(len(x), out)
         b = x.new_zeros(out) if bias is None else bias
         X, p, q, shift, written = _numbers(x), _numbers(P), _numbers(Q), _numbers(b), Y.numpy()
-        if flops < 2 * WORTH:
-            bounds, between = None, (route.passes.forward(X, p, q, shift, written),)
-        else:
-            bounds = _bounds(len(X), flops)
-            between = workers.spread(lambda part: route.passes.forward(X[part], p, q, shift, written[part]), bounds)
-        ctx.rest = route, bounds, bias is not None
-        ctx.save_for_backward(x, P, Q, b, *map(torch.from_numpy, between))
+        between = torch.from_numpy(route.passes.forward(X, p, q, shift, written, team.size()))
+        ctx.route, ctx.has_bias = route, bias is not None
+        ctx.save_for_backward(x, P, Q, b, between)
         return Y
 
     @staticmethod
     def backward(ctx: Any, dY: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             return _differentiable(ctx, dY)
-        x, P, Q, _, *between = ctx.saved_tensors
-        route, bounds, has_bias = ctx.rest
-        dX = x.new_empty(x.shape if ctx.needs_input_grad[3] else (0, 0))
-        given, X, p, q, written = _numbers(dY), _numbers(x), _numbers(P), _numbers(Q), dX.numpy()
-        if bounds is None:
-            several = [route.passes.backward(given, X, between[0].numpy(), p, q, written)]
-        else:
-            several = workers.spread(
-                lambda pair: route.passes.backward(given[pair[0]], X[pair[0]], pair[1].numpy(), p, q, written[pair[0]]),
-                list(zip(bounds, between, strict=True)),
-            )
-        dP, dQ, db = map(torch.from_numpy, several[0])
-        for parts in several[1:]:
-            for total, part in zip((dP, dQ, db), parts, strict=True):
-                total += torch.from_numpy(part)
-        return None, None, None, dX if dX.numel() else None, dP, dQ, db if has_bias else None
+        x, P, Q, _, between = ctx.saved_tensors
+        dX = x.new_empty(x.shape if ctx.needs_input_grad[2] else (0, 0))
+        given = _numbers(dY), _numbers(x), between.numpy(), _numbers(P), _numbers(Q), dX.numpy()
+        dP, dQ, db = map(torch.from_numpy, ctx.route.passes.backward(*given, team.size()))
+        return None, None, dX if dX.numel() else None, dP, dQ, db if ctx.has_bias else None
 
 
 def _numbers(tensor: Tensor) -> Array:
@@ -93,13 +72,12 @@ def _numbers(tensor: Tensor) -> Array:
 
 def _differentiable(ctx: Any, dY: Tensor) -> tuple[Tensor | None, ...]:
     """The gradients by operations that have derivatives themselves."""
-    x, P, Q, b, *_ = ctx.saved_tensors
-    needed = ctx.needs_input_grad[3:]
-    route, _, has_bias = ctx.rest
-    inputs = (x, P, Q, b if has_bias else None)
+    x, P, Q, b, _ = ctx.saved_tensors
+    needed = ctx.needs_input_grad[2:]
+    inputs = (x, P, Q, b if ctx.has_bias else None)
     wanted = [tensor for tensor, needs in zip(inputs, needed, strict=True) if needs]
-    found = iter(torch.autograd.grad(route.operations(*inputs), wanted, dY, create_graph=True))
-    return None, None, None, *(next(found) if needs else None for needs in needed)
+    found = iter(torch.autograd.grad(ctx.route.operations(*inputs), wanted, dY, create_graph=True))
+    return None, None, *(next(found) if needs else None for needs in needed)
 
 
 def _takes(x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> bool:
@@ -122,11 +100,3 @@ def _takes(x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> bool:
 
 
 _PLAIN = (Tensor, nn.Parameter)
-
-
-def _bounds(rows: int, flops: int) -> list[slice]:
-    """The rows that each worker takes."""
-    if flops < 2 * WORTH:
-        return [slice(rows)]
-    step = -(-rows // min(torch.get_num_threads(), flops // WORTH))
-    return [slice(begin, min(begin + step, rows)) for begin in range(0, rows, step)]

@@ -20,7 +20,6 @@ from rankscope.weights.structure import (
     Nearest,
     Structure,
     added,
-    batch_of,
     calibrate,
     check_range,
     dense_singular_values,
@@ -86,10 +85,10 @@ class Kronecker(Structure):
         left_first, right_first = self._orders()
         if left_first < right_first:
             return self._left_first(x, bias)
-        return fused.apply(_BY_PARTS, self.out_features, batch_of(x) * right_first, x, self.B, self.A, bias)
+        return fused.apply(_BY_PARTS, self.out_features, x, self.B, self.A, bias)
 
     def _formed(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        return fused.apply(_BY_MATRIX, self.out_features, self._dense_flops(batch_of(x)), x, self.B, self.A, bias)
+        return fused.apply(_BY_MATRIX, self.out_features, x, self.B, self.A, bias)
 
     def _left_first(self, x: Tensor, bias: Tensor | None) -> Tensor:
         (o1, i1), (o2, i2), K = self.left_shape, self.right_shape, self.terms

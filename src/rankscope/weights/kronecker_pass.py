@@ -13,28 +13,41 @@ import numpy as np
 
 from rankscope.compiled import Array, Index, compiled
 from rankscope.weights.linear_pass import dense_backward, dense_forward
-from rankscope.weights.products import Matrix, add_product, copy, copy_sum, turn, whole
+from rankscope.team import together
+from rankscope.weights.products import Matrix, add_product, added, copy, copy_sum, parts_of, turn, whole
+
+Shape = tuple[int, int, int]
 
 NEAR = 2**15
 """Numbers of Y and Z that are taken at a time."""
 
 
 @compiled
-def forward(X: Array, B: Array, A: Array, bias: Array, Y: Array) -> Array:
+def forward(X: Array, B: Array, A: Array, bias: Array, Y: Array, team: int) -> Array:
     """Y (batch×o₁o₂) is written and Z returned, for X (batch×i₁i₂), B (K×o₂×i₂) and A (K×o₁×i₁)."""
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape
     w = whole(o2, X)
-    x, z, left = X.reshape(X.size), np.empty(len(X) * i1 * K * w, X.dtype), _in_one_row(A)
-    right = np.zeros(K * i2 * w, X.dtype)
+    Z, right = np.empty(len(X) * i1 * K * w, X.dtype), np.zeros(K * i2 * w, X.dtype)
     for k in range(K):
         turn(Matrix(right, k * i2 * w, w, 1), Matrix(B.reshape(B.size), k * o2 * i2, i2, 1), o2, i2)
-    block = _block(A, w)
+    parts = _parts(X, B, A, team)
+    together(_forward, parts, team, (parts, X, right, _in_one_row(A), A.shape, o2, bias, Z, Y))
+    return Z
+
+
+@compiled
+def _forward(
+    part: int, parts: int, X: Array, right: Array, left: Array, shape: Shape, o2: int, bias: Array, z: Array, Y: Array
+) -> None:
+    K, o1, i1 = shape
+    w, i2 = whole(o2, X), X.shape[1] // i1
+    x, block = X.reshape(X.size), _block(shape, w)
     y = np.empty(o1 * block * w, X.dtype)
-    for begin in range(0, len(X), block):
+    for begin in range(*_blocks(part, parts, len(X), block), block):
         many = min(block, len(X) - begin)
         at, beside = begin * i1 * K * w, many * w
         z[at : at + i1 * K * beside] = 0
-        number, length, x_step, x_row, z_step, z_row = _shorter(many, A.shape, i2, w)
+        number, length, x_step, x_row, z_step, z_row = _shorter(many, shape, i2, w)
         for i in range(number):
             rows = Matrix(x, begin * i1 * i2 + i * x_step, x_row, 1)
             for k in range(K):
@@ -46,36 +59,60 @@ def forward(X: Array, B: Array, A: Array, bias: Array, Y: Array) -> Array:
         for r in range(o1):
             to = Matrix(Y.reshape(Y.size), begin * o1 * o2 + r * o2, o1 * o2, 1)
             copy_sum(to, Matrix(y, r * beside, w, 1), Matrix(bias, r * o2, 0, 1), many, o2)
-    return z
 
 
 @compiled
-def backward(dY: Array, X: Array, Z: Array, B: Array, A: Array, dX: Array) -> tuple[Array, Array, Array]:
+def backward(
+    dY: Array, X: Array, Z: Array, B: Array, A: Array, dX: Array, team: int
+) -> tuple[Array, Array, Array]:
     """The gradients of B, A and the bias for ∂Y (batch×o₁o₂); ∂X is written, where it is of any size."""
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape
-    w, v, u = whole(o2, X), whole(i2, X), whole(i1 * K, X)
-    x, left = X.reshape(X.size), _in_one_row(A)
+    v, u = whole(i2, X), whole(i1 * K, X)
     right = np.zeros(K * o2 * v, X.dtype)
     copy(Matrix(right, 0, v, 1), Matrix(B.reshape(B.size), 0, i2, 1), K * o2, i2)
-    block = _block(A, w)
+    parts = _parts(X, B, A, team)
+    dA, dB = np.zeros((parts, o1 * u), X.dtype), np.zeros((parts, K * o2 * v), X.dtype)
+    bias = np.zeros((parts, o1 * o2), X.dtype)
+    together(_backward, parts, team, (dY, X, Z, right, _in_one_row(A), A.shape, dX, dA, dB, bias))
+    whole_dB, whole_dA = added(dB).reshape(K, o2, v), added(dA).reshape(o1, u)
+    return whole_dB[:, :, :i2].copy(), _by_terms(whole_dA, K, i1), added(bias)
+
+
+@compiled
+def _backward(
+    part: int,
+    dY: Array,
+    X: Array,
+    Z: Array,
+    right: Array,
+    left: Array,
+    shape: Shape,
+    dX: Array,
+    dAs: Array,
+    dBs: Array,
+    biases: Array,
+) -> None:
+    K, o1, i1 = shape
+    o2, i2 = dY.shape[1] // o1, X.shape[1] // i1
+    w, v, u = whole(o2, X), whole(i2, X), whole(i1 * K, X)
+    x, dy, block = X.reshape(X.size), dY.reshape(dY.size), _block(shape, w)
     y, turned = np.zeros(o1 * block * w, X.dtype), np.zeros(block * w * u, X.dtype)
     dz, rows, dx = np.empty(i1 * K * block * w, X.dtype), _rows(block, i1, v, X), _rows(block, i1, v, X)
-    dA, dB, bias = np.zeros(o1 * u, X.dtype), np.zeros(K * o2 * v, X.dtype), np.zeros(o1 * o2, X.dtype)
-    for begin in range(0, len(X), block):
+    dA, dB, bias = dAs[part], dBs[part], biases[part]
+    for begin in range(*_blocks(part, len(dAs), len(X), block), block):
         many = min(block, len(X) - begin)
         beside = many * w
         for r in range(o1):
-            here = Matrix(dY.reshape(dY.size), begin * o1 * o2 + r * o2, o1 * o2, 1)
+            here = Matrix(dy, begin * o1 * o2 + r * o2, o1 * o2, 1)
             copy(Matrix(y, r * beside, w, 1), here, many, o2)
         for e in range(begin, begin + many):
-            total = Matrix(bias, 0, 0, 1)
-            copy_sum(total, total, Matrix(dY.reshape(dY.size), e * o1 * o2, 0, 1), 1, o1 * o2)
+            copy_sum(Matrix(bias, 0, 0, 1), Matrix(bias, 0, 0, 1), Matrix(dy, e * o1 * o2, 0, 1), 1, o1 * o2)
         outer = Matrix(y, 0, beside, 1)
         turn(Matrix(turned, 0, u, 1), Matrix(Z, begin * i1 * K * w, beside, 1), i1 * K, beside)
         add_product(Matrix(dA, 0, u, 1), outer, Matrix(turned, 0, u, 1), o1, beside, u)
         dz[:] = 0
         add_product(Matrix(dz, 0, beside, 1), Matrix(left, 0, 1, i1 * K), outer, i1 * K, o1, beside)
-        number, length, x_step, x_row, z_step, z_row = _shorter(many, A.shape, i2, w)
+        number, length, x_step, x_row, z_step, z_row = _shorter(many, shape, i2, w)
         for i in range(number):
             place = begin * i1 * i2 + i * x_step
             copy(Matrix(rows, 0, v, 1), Matrix(x, place, x_row, 1), length, i2)
@@ -88,13 +125,26 @@ def backward(dY: Array, X: Array, Z: Array, B: Array, A: Array, dX: Array) -> tu
                     add_product(to, Matrix(dz, here, z_row, 1), Matrix(right, there, v, 1), length, o2, v)
             if dX.size:
                 copy(Matrix(dX.reshape(dX.size), place, x_row, 1), Matrix(dx, 0, v, 1), length, i2)
-    return dB.reshape(K, o2, v)[:, :, :i2].copy(), _by_terms(dA.reshape(o1, u), K, i1), bias
 
 
 @compiled
-def _block(A: Array, w: int) -> int:
+def _parts(X: Array, B: Array, A: Array, team: int) -> int:
+    (K, o1, i1), (_, o2, i2) = A.shape, B.shape
+    blocks = -(-len(X) // _block(A.shape, whole(o2, X)))
+    return min(parts_of(len(X), K * i1 * o2 * (i2 + o1), team), blocks)
+
+
+@compiled
+def _blocks(part: int, parts: int, batch: int, block: int) -> tuple[int, int]:
+    """Where the blocks of a part begin and end."""
+    count = -(-batch // block)
+    return part * count // parts * block, min((part + 1) * count // parts * block, batch)
+
+
+@compiled
+def _block(shape: Shape, w: int) -> int:
     """How many vectors are taken at a time."""
-    K, o1, i1 = A.shape
+    K, o1, i1 = shape
     return max(4, NEAR // ((o1 + K * i1) * w))
 
 
@@ -104,7 +154,7 @@ def _rows(block: int, i1: int, v: int, X: Array) -> Array:
 
 
 @compiled
-def _shorter(many: int, shape: tuple[int, int, int], i2: int, w: int) -> tuple[int, int, int, int, int, int]:
+def _shorter(many: int, shape: Shape, i2: int, w: int) -> tuple[int, int, int, int, int, int]:
     """The rows of X and Z, of so many vectors: those of each vector, or of all vectors those in one place of theirs.
 
     Fewer of the two: how many they are and how long, how far apart they lie in X and how far their rows, and in Z.
@@ -139,17 +189,19 @@ def _by_terms(rows: Array, K: int, i1: int) -> Array:
 
 
 @compiled
-def formed_forward(X: Array, B: Array, A: Array, bias: Array, Y: Array) -> Array:
+def formed_forward(X: Array, B: Array, A: Array, bias: Array, Y: Array, team: int) -> Array:
     """Y ← X Wᵀ + b; returns W."""
     W = form(B, A)
-    dense_forward(X, W, bias, Y)
+    dense_forward(X, W, bias, Y, team)
     return W
 
 
 @compiled
-def formed_backward(dY: Array, X: Array, W: Array, B: Array, A: Array, dX: Array) -> tuple[Array, Array, Array]:
+def formed_backward(
+    dY: Array, X: Array, W: Array, B: Array, A: Array, dX: Array, team: int
+) -> tuple[Array, Array, Array]:
     """The gradients of B, A and b; ∂X is written, where it is of any size."""
-    dW, db = dense_backward(dY, X, W, dX)
+    dW, db = dense_backward(dY, X, W, dX, team)
     dB, dA = take_apart(dW, B, A)
     return dB, dA, db
 

@@ -20,6 +20,8 @@ ASIDE = 64
 
 ROWS = 64
 """Of a product that are taken at a time."""
+ENOUGH = 2**18
+"""Multiply-adds that are worth another thread."""
 
 
 class Matrix(NamedTuple):
@@ -170,3 +172,25 @@ def column_sums(A: Array) -> Array:
     for i in range(m):
         copy_sum(Matrix(sums, 0, 0, 1), Matrix(sums, 0, 0, 1), Matrix(a, i * n, 0, 1), 1, n)
     return sums
+
+
+@compiled
+def parts_of(rows: int, each: int, team: int) -> int:
+    """Into how many parts so many rows are worth being divided, with so many multiply-adds each."""
+    return max(1, min(team, rows * each // ENOUGH, rows // 4))
+
+
+@compiled
+def share(part: int, parts: int, rows: int) -> tuple[int, int]:
+    """Where a part of the rows begins and ends."""
+    fours = (rows + 3) // 4
+    return part * fours // parts * 4, min((part + 1) * fours // parts * 4, rows)
+
+
+@compiled
+def added(parts: Array) -> Array:
+    """The sum of the parts."""
+    total = parts[0].copy()
+    for k in range(1, len(parts)):
+        total += parts[k]
+    return total
