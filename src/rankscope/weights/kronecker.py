@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rankscope.spectra import singular_values
 from rankscope.weights import fused, kronecker_pass
 from rankscope.weights.structure import (
+    SMALL,
     SMALL_PRODUCTS,
     Nearest,
     Structure,
@@ -51,7 +52,7 @@ class Kronecker(Structure):
     """
 
     overhead = SMALL_PRODUCTS
-    slowness = 2  # Small products, regrouped between: measured at 256 to 1,024 wide, 2 to 12 terms.
+    slowness = 1.5  # Small products, regrouped between: measured at 256 to 1,024 wide, 1 to 8 terms.
 
     def __init__(
         self,
@@ -88,6 +89,8 @@ class Kronecker(Structure):
         return fused.apply(_BY_PARTS, self.out_features, x, self.B, self.A, bias)
 
     def _formed(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        if 2 * x.numel() * self.out_features > SMALL:
+            return super()._formed(x, bias)
         return fused.apply(_BY_MATRIX, self.out_features, x, self.B, self.A, bias)
 
     def _left_first(self, x: Tensor, bias: Tensor | None) -> Tensor:

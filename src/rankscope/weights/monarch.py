@@ -14,10 +14,13 @@ import math
 from typing import Self, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankscope.spectra import spectrum
+from rankscope.weights import fused, monarch_pass
 from rankscope.weights.structure import (
+    SMALL,
     SMALL_PRODUCTS,
     Nearest,
     Structure,
@@ -80,17 +83,15 @@ class Monarch(Structure):
         return nearest(cls(out_features, in_features, rank, blocks=blocks, generator=torch.Generator()), W)
 
     def matrix(self) -> Tensor:
-        W = torch.einsum("banr,nrbk->nkab", self.C, self.D)
-        return W.reshape(self.out_features, self.in_features)
+        return _matrix(self.C, self.D)
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        # Each step is one batch of products of matrices that lie as they are needed, forwards and backwards: the inputs
-        # are regrouped within each x, which is quicker than a transposition of them all.
-        X = x.reshape(-1, self.m0, self.m1).transpose(1, 2).contiguous().permute(1, 2, 0)  # m1 × m0 × batch
-        Z = self.C.flatten(2).mT @ X  # m1 × (n0 R) × batch
-        Z = Z.reshape(self.m1, self.n0, self.rank, -1).permute(1, 2, 0, 3).flatten(1, 2)
-        Y = added(None if bias is None else bias.view(self.n0, self.n1, 1), self.D.flatten(1, 2).mT, Z)
-        return Y.flatten(0, 1).mT.reshape(*x.shape[:-1], self.out_features)
+        return fused.apply(_BY_PARTS, self.out_features, x, self.C, self.D, bias)
+
+    def _formed(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        if 2 * x.numel() * self.out_features > SMALL:
+            return super()._formed(x, bias)
+        return fused.apply(_BY_MATRIX, self.out_features, x, self.C, self.D, bias)
 
     def matrix_flops(self) -> int:
         return 2 * self.rank * self.out_features * self.in_features
@@ -133,6 +134,30 @@ class Monarch(Structure):
         root = sigma[..., : self.rank].sqrt()
         self.D.copy_((U[..., : self.rank] * root[..., None, :]).permute(0, 3, 1, 2))
         self.C.copy_((Vt[..., : self.rank, :] * root[..., None]).permute(1, 3, 0, 2))
+
+
+def _matrix(C: Tensor, D: Tensor) -> Tensor:
+    W = torch.einsum("banr,nrbk->nkab", C, D)
+    return W.reshape(W.shape[0] * W.shape[1], W.shape[2] * W.shape[3])
+
+
+def _by_matrix(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> Tensor:
+    return F.linear(x, _matrix(C, D), bias)
+
+
+def _by_parts(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> Tensor:
+    # Each step is one batch of products of matrices that lie as they are needed, forwards and backwards: the inputs are
+    # regrouped within each x, which is quicker than a transposition of them all.
+    (m1, m0, n0, R), n1 = C.shape, D.shape[3]
+    X = x.reshape(-1, m0, m1).transpose(1, 2).contiguous().permute(1, 2, 0)  # m1 × m0 × batch
+    Z = C.flatten(2).mT @ X  # m1 × (n0 R) × batch
+    Z = Z.reshape(m1, n0, R, -1).permute(1, 2, 0, 3).flatten(1, 2)
+    Y = added(None if bias is None else bias.view(n0, n1, 1), D.flatten(1, 2).mT, Z)
+    return Y.flatten(0, 1).mT.reshape(*x.shape[:-1], n0 * n1)
+
+
+_BY_PARTS = fused.Route(fused.Passes(monarch_pass.forward, monarch_pass.backward), _by_parts)
+_BY_MATRIX = fused.Route(fused.Passes(monarch_pass.formed_forward, monarch_pass.formed_backward), _by_matrix)
 
 
 def _balanced(out_features: int, in_features: int) -> Blocks:

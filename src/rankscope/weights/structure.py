@@ -34,11 +34,12 @@ class Structure(nn.Module, ABC):
         super().__init__()
         self.out_features = check_range("out_features", out_features, 1)
         self.in_features = check_range("in_features", in_features, 1)
+        self._cheaper: dict[int, bool] = {}  # Whether `multiply` is, for a batch of so many vectors.
 
     overhead: ClassVar[int] = 0
     """What the calls of `multiply` cost beside one product, in floating-point operations of the same time."""
 
-    slowness: ClassVar[int] = 1
+    slowness: ClassVar[float] = 1
     """How many operations of one large product take the time of one of `multiply`."""
 
     @abstractmethod
@@ -84,10 +85,12 @@ class Structure(nn.Module, ABC):
         """x Wᵀ + b (…, out) for x (…, in), forming W where that takes less time."""
         if x.shape[-1] != self.in_features:
             raise ValueError(f"the last dimension of x must be in_features = {self.in_features}, got {x.shape[-1]}")
-        batch = batch_of(x)
-        if self.slowness * self.multiply_flops(batch) + self.overhead <= self._dense_flops(batch):
-            return self.multiply(x, bias)
-        return self._formed(x, bias)
+        batch = x.numel() // self.in_features
+        cheaper = self._cheaper.get(batch)
+        if cheaper is None:
+            by_parts = self.slowness * self.multiply_flops(batch) + self.overhead
+            cheaper = self._cheaper[batch] = by_parts <= self._dense_flops(batch)
+        return self.multiply(x, bias) if cheaper else self._formed(x, bias)
 
     def _formed(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """x Wᵀ + b, W formed."""
@@ -154,13 +157,10 @@ def nearest(structure: S, W: Tensor) -> Nearest[S]:
     return Nearest(moved, moved.set_nearest(W))
 
 
+SMALL = 2**23
+"""Floating-point operations of a product below which calls cost more than it does."""
 SMALL_PRODUCTS = 4_000_000
 """The overhead of a route through batches of small products (measured at 64 to 256 wide)."""
-
-
-def batch_of(x: Tensor) -> int:
-    """How many vectors x (…, in) holds."""
-    return x.numel() // x.shape[-1]
 
 
 def added(shift: Tensor | None, left: Tensor, right: Tensor) -> Tensor:

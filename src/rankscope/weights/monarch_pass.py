@@ -1,0 +1,209 @@
+"""y = W x for W made of two block-diagonal matrices, for a batch of vectors, and its derivative, compiled.
+
+Each x is a matrix X (m₀×m₁), and y is Y (n₀×n₁). With C[m₁] (m₀ × n₀R) and D[n₀] (R m₁ × n₁),
+
+    Z[m₁] = Xᵀ[m₁] C[m₁],       Y[n₀] = Z[n₀] D[n₀],
+    ∂Z[n₀] = ∂Y[n₀] D[n₀]ᵀ,     ∂X[m₁] = ∂Z[m₁] C[m₁]ᵀ,     ∂D[n₀] = Σ Z[n₀]ᵀ ∂Y[n₀],     ∂C[m₁] = Σ X[m₁]ᵀ ∂Z[m₁].
+
+Between the two, Z is turned from m₁ × (n₀ R) to (n₀ R) × m₁ within each vector, so that rows of every product lie side
+by side. Some vectors are taken at a time; what belongs to one lies a little more than its length from the next, since
+the cache would put places apart by a power of two in one.
+"""
+
+import numpy as np
+
+from rankscope.compiled import Array, compiled
+from rankscope.team import together
+from rankscope.weights.linear_pass import dense_backward, dense_forward
+from rankscope.weights.products import (
+    ASIDE,
+    Matrix,
+    add_product,
+    added,
+    copy,
+    copy_sum,
+    padded,
+    parts_of,
+    share,
+    turn,
+    whole,
+)
+
+NEAR = 2**16
+"""Numbers of x that are taken at a time."""
+
+
+@compiled
+def forward(X: Array, C: Array, D: Array, bias: Array, Y: Array, team: int) -> Array:
+    """Y (batch×n₀n₁) is written and Z (batch × n₀ R m₁) returned, for X (batch×m₀m₁), C (m₁×m₀×n₀×R), D (n₀×R×m₁×n₁)."""
+    m1, m0, n0, R = C.shape
+    Z = np.empty((len(X), n0 * R * m1 + ASIDE // X.itemsize), X.dtype)
+    first, second = padded(C.reshape(m1 * m0, n0 * R)), padded(D.reshape(n0 * R * m1, D.shape[3]))
+    parts = parts_of(len(X), C.size + D.size, team)
+    together(_forward, parts, team, (parts, X, first, second, C.shape, bias, Z, Y))
+    return Z
+
+
+@compiled
+def _forward(
+    part: int, parts: int, X: Array, C: Array, D: Array, shape: tuple[int, int, int, int], bias: Array, Z: Array, Y: Array
+) -> None:
+    m1, m0, n0, R = shape
+    n1 = Y.shape[1] // n0
+    u, v, apart = whole(n0 * R, X), whole(n1, X), ASIDE // X.itemsize
+    x, z_out, block = X.reshape(X.size), Z.reshape(Z.size), _block(X)
+    turned, z = np.zeros(block * (m0 * m1 + apart), X.dtype), np.zeros(block * (m1 * u + apart), X.dtype)
+    y = np.zeros(block * (n0 * v + apart), X.dtype)
+    first, last = share(part, parts, len(X))
+    for begin in range(first, last, block):
+        many = min(block, last - begin)
+        z[:] = 0
+        y[:] = 0
+        for e in range(many):
+            turn(Matrix(turned, e * (m0 * m1 + apart), m0, 1), Matrix(x, (begin + e) * m0 * m1, m1, 1), m0, m1)
+        for a in range(m1):
+            to, rows = Matrix(z, a * u, m1 * u + apart, 1), Matrix(turned, a * m0, m0 * m1 + apart, 1)
+            add_product(to, rows, Matrix(C, a * m0 * u, u, 1), many, m0, u)
+        for e in range(many):
+            to = Matrix(z_out, (begin + e) * Z.shape[1], m1, 1)
+            turn(to, Matrix(z, e * (m1 * u + apart), u, 1), m1, n0 * R)
+        for n in range(n0):
+            to, rows = Matrix(y, n * v, n0 * v + apart, 1), Matrix(z_out, begin * Z.shape[1] + n * R * m1, Z.shape[1], 1)
+            add_product(to, rows, Matrix(D, n * R * m1 * v, v, 1), many, R * m1, v)
+        for e in range(many):
+            to = Matrix(Y.reshape(Y.size), (begin + e) * n0 * n1, n1, 1)
+            copy_sum(to, Matrix(y, e * (n0 * v + apart), v, 1), Matrix(bias, 0, n1, 1), n0, n1)
+
+
+@compiled
+def backward(
+    dY: Array, X: Array, Z: Array, C: Array, D: Array, dX: Array, team: int
+) -> tuple[Array, Array, Array]:
+    """The gradients of C, D and the bias for ∂Y (batch×n₀n₁); ∂X is written, where it is of any size."""
+    (m1, m0, n0, R), n1 = C.shape, D.shape[3]
+    p, w = whole(m0, X), whole(m1, X)
+    first, second = np.zeros(m1 * n0 * R * p, X.dtype), np.zeros(n0 * n1 * R * w, X.dtype)
+    for a in range(m1):
+        turn(Matrix(first, a * n0 * R * p, p, 1), Matrix(C.reshape(C.size), a * m0 * n0 * R, n0 * R, 1), m0, n0 * R)
+    for n in range(n0):
+        for rho in range(R):
+            to, frm = Matrix(second, n * n1 * R * w + rho * w, R * w, 1), (n * R + rho) * m1 * n1
+            turn(to, Matrix(D.reshape(D.size), frm, n1, 1), m1, n1)
+    parts = parts_of(len(X), C.size + D.size, team)
+    dC = np.zeros((parts, m1 * m0 * whole(n0 * R, X)), X.dtype)
+    dD = np.zeros((parts, n0 * R * m1 * whole(n1, X)), X.dtype)
+    bias = np.zeros((parts, n0 * n1), X.dtype)
+    together(_backward, parts, team, (dY, X, Z, first, second, C.shape, dX, dC, dD, bias))
+    whole_dC, whole_dD = added(dC).reshape(m1 * m0, whole(n0 * R, X)), added(dD).reshape(n0 * R * m1, whole(n1, X))
+    return (
+        whole_dC[:, : n0 * R].copy().reshape(C.shape),
+        whole_dD[:, :n1].copy().reshape(D.shape),
+        added(bias),
+    )
+
+
+@compiled
+def _backward(
+    part: int,
+    dY: Array,
+    X: Array,
+    Z: Array,
+    C: Array,
+    D: Array,
+    shape: tuple[int, int, int, int],
+    dX: Array,
+    dCs: Array,
+    dDs: Array,
+    biases: Array,
+) -> None:
+    m1, m0, n0, R = shape
+    n1, size = dY.shape[1] // n0, X.shape[1]
+    u, v, p, w, apart = whole(n0 * R, X), whole(n1, X), whole(m0, X), whole(m1, X), ASIDE // X.itemsize
+    # How far apart the vectors lie in each: ∂Y, X turned, ∂Z, ∂Z turned and ∂X turned.
+    at_y, at_x, at_dz, at_t, at_dx = n0 * v + apart, m0 * m1 + apart, n0 * R * w + apart, m1 * u + apart, m1 * p + apart
+    at_z, block, one = Z.shape[1], _block(X), 1
+    y, x, dz = np.zeros(block * at_y, X.dtype), np.empty(block * at_x, X.dtype), np.empty(block * at_dz, X.dtype)
+    t, dx = np.zeros(block * at_t, X.dtype), np.empty(block * at_dx, X.dtype)
+    dC, dD, bias, dy = dCs[part], dDs[part], biases[part], dY.reshape(dY.size)
+    first, last = share(part, len(dCs), len(X))
+    for begin in range(first, last, block):
+        many = min(block, last - begin)
+        dz[:] = 0
+        dx[:] = 0
+        for e in range(many):
+            here = Matrix(dy, (begin + e) * n0 * n1, n1, 1)
+            copy(Matrix(y, e * at_y, v, 1), here, n0, n1)
+            copy_sum(Matrix(bias, 0, n1, 1), Matrix(bias, 0, n1, 1), here, n0, n1)
+            turn(Matrix(x, e * at_x, m0, 1), Matrix(X.reshape(X.size), (begin + e) * size, m1, 1), m0, m1)
+        for n in range(n0):
+            to, rows = Matrix(dz, n * R * w, at_dz, 1), Matrix(y, n * v, at_y, 1)
+            add_product(to, rows, Matrix(D, n * n1 * R * w, R * w, 1), many, n1, R * w)
+            left = Matrix(Z.reshape(Z.size), begin * at_z + n * R * m1, one, at_z)
+            add_product(Matrix(dD, n * R * m1 * v, v, 1), left, rows, R * m1, many, v)
+        for e in range(many):
+            turn(Matrix(t, e * at_t, u, 1), Matrix(dz, e * at_dz, w, 1), n0 * R, m1)
+        for a in range(m1):
+            to, rows = Matrix(dC, a * m0 * u, u, 1), Matrix(t, a * u, at_t, 1)
+            add_product(to, Matrix(x, a * m0, one, at_x), rows, m0, many, u)
+            if dX.size:
+                to = Matrix(dx, a * p, at_dx, 1)
+                add_product(to, rows, Matrix(C, a * n0 * R * p, p, 1), many, n0 * R, p)
+        if dX.size:
+            for e in range(many):
+                to = Matrix(dX.reshape(dX.size), (begin + e) * size, m1, 1)
+                turn(to, Matrix(dx, e * at_dx, p, 1), m1, m0)
+
+
+@compiled
+def formed_forward(X: Array, C: Array, D: Array, bias: Array, Y: Array, team: int) -> Array:
+    """Y ← X Wᵀ + b; returns W."""
+    W = _form(C, D)
+    dense_forward(X, W, bias, Y, team)
+    return W
+
+
+@compiled
+def formed_backward(
+    dY: Array, X: Array, W: Array, C: Array, D: Array, dX: Array, team: int
+) -> tuple[Array, Array, Array]:
+    """The gradients of C, D and b; ∂X is written, where it is of any size."""
+    dW, db = dense_backward(dY, X, W, dX, team)
+    dC, dD = _take_apart(dW, C, D)
+    return dC, dD, db
+
+
+@compiled
+def _form(C: Array, D: Array) -> Array:
+    """W[n₀n₁, m₀m₁] = Σ_ρ C[m₁, m₀, n₀, ρ] D[n₀, ρ, m₁, n₁]."""
+    (m1, m0, n0, R), n1 = C.shape, D.shape[3]
+    W = np.zeros((n0 * n1, m0 * m1), C.dtype)
+    for n in range(n0):
+        for rho in range(R):
+            for k in range(n1):
+                row = W[n * n1 + k]
+                for a in range(m0):
+                    for b in range(m1):
+                        row[a * m1 + b] += C[b, a, n, rho] * D[n, rho, b, k]
+    return W
+
+
+@compiled
+def _take_apart(dW: Array, C: Array, D: Array) -> tuple[Array, Array]:
+    """The gradients of C and D for that of W."""
+    (m1, m0, n0, R), n1 = C.shape, D.shape[3]
+    dC, dD = np.zeros_like(C), np.zeros_like(D)
+    for n in range(n0):
+        for rho in range(R):
+            for k in range(n1):
+                row = dW[n * n1 + k]
+                for a in range(m0):
+                    for b in range(m1):
+                        dC[b, a, n, rho] += row[a * m1 + b] * D[n, rho, b, k]
+                        dD[n, rho, b, k] += row[a * m1 + b] * C[b, a, n, rho]
+    return dC, dD
+
+
+@compiled
+def _block(X: Array) -> int:
+    """How many vectors are taken at a time."""
+    return max(4, min(256, NEAR // X.shape[1]))
