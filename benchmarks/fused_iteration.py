@@ -4,8 +4,7 @@ import torch
 from sklearn.decomposition import non_negative_factorization
 
 from racing import Claim, mnist, quiet, random_start, ratios, report
-from rankscope import NMF
-from rankscope import workers
+from rankscope import NMF, workers
 from rankscope.nmf.advance import advance, start
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain

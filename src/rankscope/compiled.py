@@ -20,10 +20,10 @@ Integers = NDArray[np.integer]
 Index = np.uintp
 """Unsigned, so that no index is taken from the end."""
 
-F = TypeVar("F", bound=Callable[..., Any])
+Result = TypeVar("Result")
 
 
-def compiled(function: F) -> F:
+def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
     """Compile for the types it is called with. No Python is held while it runs, so threads run side by side.
 
     Sums may be taken in any order and as fused multiply-adds; NaN and inf keep their meaning.

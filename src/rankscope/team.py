@@ -22,14 +22,26 @@ _TEAM = "rankscope_team"
 _Work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _Team = ctypes.CFUNCTYPE(None, _Work, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
 _pools: dict[int, ThreadPoolExecutor] = {}
-_forks: list[int] = []
-os.register_at_fork(after_in_child=lambda: (_pools.clear(), _forks.append(os.getpid())))
+_started: set[int] = set()
+"""The processes in which there has been a team."""
 
 
 def size() -> int:
-    """How many threads work together: torch's number of them (``torch.set_num_threads``); one in a fork, which keeps no
-    threads of its parent's."""
-    return 1 if _forks else torch.get_num_threads()
+    """How many threads work together: torch's number of them (``torch.set_num_threads``)."""
+    threads = torch.get_num_threads()
+    if threads > 1:
+        _started.add(os.getpid())
+    return threads
+
+
+def _after_fork() -> None:
+    """A fork keeps no threads, and OpenMP would wait for them for ever: torch's operations and ours go on alone."""
+    _pools.clear()
+    if _started:
+        torch.set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @intrinsic

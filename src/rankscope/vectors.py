@@ -119,9 +119,7 @@ def turn_square(typing: Any, array: Any, index: Any, row: Any, other: Any, there
             return ir.Constant(ir.VectorType(number, side), [ir.Constant(number, entry) for entry in places])
 
         align = _align(signature.args[0])
-        rows = [
-            builder.load(place(k, signature.args[3], other, other_row, there), align=align) for k in range(side)
-        ]
+        rows = [builder.load(place(k, signature.args[3], other, other_row, there), align=align) for k in range(side)]
         for _ in range(side.bit_length() - 1):  # Each time a digit of an entry's row becomes one of its column.
             pairs = zip(rows[:half], rows[half:], strict=True)
             rows = [builder.shuffle_vector(*pair, between(begin)) for pair in pairs for begin in (0, half)]

@@ -72,7 +72,11 @@ def test_what_is_left_of_a_pass_has_closed_forms(sizes, shape, dtype):
     close(state.S, L.mT @ A, dtype)
     close(state.T, A @ R.mT, dtype)
     close(state.trace.inner, ((L.mT @ A) * R).sum(), dtype)
-    for ours, expected in ((state.left_grams[0], factors[0].mT @ factors[0]), (state.trace.P, L.mT @ L), (state.trace.Q, R @ R.mT)):
+    for ours, expected in (
+        (state.left_grams[0], factors[0].mT @ factors[0]),
+        (state.trace.P, L.mT @ L),
+        (state.trace.Q, R @ R.mT),
+    ):
         assert ours.dtype == torch.float64
         close(ours, expected, torch.float64)
     residual = 0.5 * (A - L @ R).square().sum() - 0.5 * A.square().sum()

@@ -17,6 +17,7 @@ SHAPES = [(1, 5, 1), (3, 17, 2), (130, 40, 7), (257, 1300, 10), (140, 2100, 60)]
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-4}
 MOVES = [Move(COORDINATES, 2), Move(MULTIPLICATION), Move(DESCENT, rate=1e-3)]
 L1, L2 = 0.3, 0.2
+TEAMS = [1, 2, 5]
 
 
 def problem(shape, dtype=np.float64, seed=0):
@@ -46,14 +47,15 @@ def close(ours, expected, dtype):
     np.testing.assert_allclose(ours, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("team", TEAMS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("move", MOVES, ids=["coordinates", "multiplication", "descent"])
-def test_a_pass_moves_rows_and_sums_what_they_leave(shape, dtype, move):
+def test_a_pass_moves_rows_and_sums_what_they_leave(shape, dtype, move, team):
     A, R, F, Q = problem(shape, dtype)
     C, X = A @ R.T, np.ascontiguousarray(F.T)
     after = np.empty_like(X)
-    S, G, violation, scale = row_pass.move_rows(A, 0, R, Q, L1, X, after, move, True)
+    S, G, violation, scale = row_pass.move_rows(A, 0, R, Q, L1, X, after, move, True, team)
     close(after.T, moved(F, Q, C, move), dtype)
     close(S, after @ A, dtype)
     wide = after.astype(np.float64)
@@ -68,8 +70,8 @@ def test_parts_of_the_rows_add_up_to_all(move):
     A, R, F, Q = problem((300, 90, 7))
     X = np.ascontiguousarray(F.T)
     whole, parts = np.empty_like(X), np.empty_like(X)
-    S, G, *_ = row_pass.move_rows(A, 0, R, Q, L1, X, whole, move, False)
-    sums = [row_pass.move_rows(A[at : at + 101], at, R, Q, L1, X, parts, move, False) for at in (0, 101, 202)]
+    S, G, *_ = row_pass.move_rows(A, 0, R, Q, L1, X, whole, move, False, 2)
+    sums = [row_pass.move_rows(A[at : at + 101], at, R, Q, L1, X, parts, move, False, 1) for at in (0, 101, 202)]
     np.testing.assert_array_equal(whole, parts)
     np.testing.assert_allclose(S, sum(part[0] for part in sums), rtol=1e-12)
     np.testing.assert_allclose(G, sum(part[1] for part in sums), rtol=1e-12)
@@ -77,13 +79,14 @@ def test_parts_of_the_rows_add_up_to_all(move):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("inner", [False, True])
-def test_a_look_takes_both_products(shape, inner):
+@pytest.mark.parametrize("team", TEAMS)
+def test_a_look_takes_both_products(shape, inner, team):
     A, R, F, _ = problem(shape)
     wider = np.random.default_rng(1).random((len(R) + 2, len(R)))
     L = F if not inner else np.random.default_rng(2).random((len(A), len(R) + 2))
     X, T = np.ascontiguousarray(L.T), np.empty((len(R), len(A)))
     between = np.ascontiguousarray(wider.T) if inner else np.empty((0, 0))
-    S, G, with_R = row_pass.evaluate_rows(A, 0, R, between, X, T)
+    S, G, with_R = row_pass.evaluate_rows(A, 0, R, between, X, T, team)
     np.testing.assert_allclose(T, R @ A.T, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(S, ((L @ wider if inner else L).T) @ A, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(G, L.T @ L, rtol=1e-12)
@@ -91,11 +94,12 @@ def test_a_look_takes_both_products(shape, inner):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_residual_is_exact_where_grams_cancel(shape):
+@pytest.mark.parametrize("team", TEAMS)
+def test_the_residual_is_exact_where_grams_cancel(shape, team):
     A, R, F, _ = problem(shape)
     X = np.ascontiguousarray(F.T)
-    assert row_pass.squared_residual(A, 0, R, X) == pytest.approx(((A - F @ R) ** 2).sum(), rel=1e-12)
-    assert row_pass.squared_residual(F @ R, 0, R, X) <= 1e-28 * (F @ R).size * (F @ R).max() ** 2
+    assert row_pass.squared_residual(A, 0, R, X, team) == pytest.approx(((A - F @ R) ** 2).sum(), rel=1e-12)
+    assert row_pass.squared_residual(F @ R, 0, R, X, team) <= 1e-28 * (F @ R).size * (F @ R).max() ** 2
 
 
 def test_a_dead_component_stays_and_nan_is_not_hidden():
@@ -130,11 +134,30 @@ def test_a_packed_matrix_gives_the_same_bits(shape, dtype):
     A, R, F, _ = problem(shape, dtype)
     A[3:5] = 0
     X = np.ascontiguousarray(F.T)
-    S, T, inner = row_pass.evaluate_packed(row_pass.pack(A), X, R)
+    S, T, inner = row_pass.evaluate_packed(row_pass.pack(A), X, R, 1)
     close(S, X @ A, dtype)
     close(T, R @ A.T, dtype)
     expected_T = np.empty_like(X)
-    expected_S, _, expected = row_pass.evaluate_rows(A, 0, R, np.empty((0, 0), dtype), X, expected_T)
+    expected_S, _, expected = row_pass.evaluate_rows(A, 0, R, np.empty((0, 0), dtype), X, expected_T, 1)
     np.testing.assert_array_equal(S, expected_S)
     np.testing.assert_array_equal(T, expected_T)
     assert inner == expected
+
+
+@pytest.mark.parametrize("team", TEAMS)
+def test_several_threads_take_the_products_of_one(team):
+    A, R, F, Q = problem((1500, 700, 9))
+    X, packed, nothing = np.ascontiguousarray(F.T), row_pass.pack(A), np.empty((0, 0))
+    S, T, inner = row_pass.evaluate_packed(packed, X, R, team)
+    np.testing.assert_allclose(S, X @ A, rtol=1e-12)
+    np.testing.assert_allclose(T, R @ A.T, rtol=1e-12)
+    assert inner == pytest.approx((S * R).sum(), rel=1e-12)
+    one, several = np.empty_like(T), np.empty_like(T)
+    row_pass.multiply_rows(A, 0, R, one, 1)
+    row_pass.multiply_rows(A, 0, R, several, team)
+    np.testing.assert_array_equal(one, several)
+    row_pass.solve_rows(A, 0, R, Q, L1, one, 50, 1e-6, 1)
+    row_pass.solve_rows(A, 0, R, Q, L1, several, 50, 1e-6, team)
+    np.testing.assert_array_equal(one, several)
+    again = [row_pass.evaluate_rows(A, 0, R, nothing, X, np.empty_like(T), team)[0] for _ in range(2)]
+    np.testing.assert_array_equal(*again)

@@ -93,7 +93,7 @@ class State:
         inner = passes.inner_product(self.S, self.chain.right(j)) if self.inner is None else self.inner
         layers = None
         if self.S_1 is not None:
-            terms = layerwise.first_term(self.chain, self.G, self.S_1), layerwise.later_terms(self.chain)
+            terms = layerwise.first_term(self.chain, self.left_grams[0], self.S_1), layerwise.later_terms(self.chain)
             layers = torch.stack(terms)
         return Trace(self.left_grams[j - 1], self.chain.right_gram(j), inner, layers)
 
@@ -114,7 +114,7 @@ def evaluate(blocks: RowBlocks, chain: Chain, *, products: bool = True, **rememb
     """The state of a chain, by one pass over A; with T if the products with it are wanted, and what else is given."""
     if chain.layers is not None:
         pair = evaluate(blocks, Chain((chain.first, chain.basis)), products=products)
-        return _layered(chain, pair.G, pair.S, pair.T, **remembered)
+        return _layered(chain, pair.left_grams[0], pair.S, pair.T, **remembered)
     if blocks.observed is not None:
         blocks = blocks.filled(chain.first, chain.dictionary)
     j = chain.narrowest
@@ -186,7 +186,9 @@ def subproblems(state: State, penalties: Penalties, *, nonnegative: bool = True)
     if state.S_1 is not None:
         if state.T is None:
             raise AssertionError("the product with A is not known; evaluate the chain first")
-        yield from layerwise.subproblems(state.chain, state.G, state.S_1, state.T, penalties, nonnegative=nonnegative)
+        yield from layerwise.subproblems(
+            state.chain, state.left_grams[0], state.S_1, state.T, penalties, nonnegative=nonnegative
+        )
         return
     grams = zip((None, *state.left_grams), (*state.chain.right_grams, None), strict=True)
     for F, C, (P, Q), penalty in zip(state.chain.factors, state.Cs, grams, penalties, strict=True):

@@ -83,12 +83,12 @@ def _side(
 ) -> None:
     """What lies left of the place, or right of it."""
     if part == 0:
-        L[:] = _product(_left(theta, sizes, j))
-        P[:] = _gram(L)
+        wide = _product(_left(theta, sizes, j))
+        L[:], P[:] = wide, _gram(wide)
         row_pass.lay_in_rows(L, F)
     else:
-        R[:] = _product(_right(theta, sizes, j))
-        Q[:] = _gram(R)
+        wide = _product(_right(theta, sizes, j))
+        R[:], Q[:] = wide, _gram(wide)
         row_pass.lay(R.T, directions)
 
 
@@ -140,10 +140,10 @@ def _factor(theta: Array, sizes: Integers, i: int) -> Array:
 
 @compiled
 def _product(side: list[Array]) -> Array:
-    """… W₂ W₁ B₀."""
-    B = side[0]
+    """… W₂ W₁ B₀ in float64."""
+    B = side[0].astype(np.float64)
     for W in side[1:]:
-        B = _combined(W, B)
+        B = _combined(W.astype(np.float64), B)
     return B
 
 
@@ -189,12 +189,12 @@ def _dots(E: Array, B: Array) -> Array:
 
 @compiled
 def _gram(B: Array) -> Array:
-    """B Bᵀ in float64."""
-    wide, r = B.astype(np.float64), len(B)
-    whole = np.empty((r, r))
+    """B Bᵀ."""
+    r = len(B)
+    whole = np.empty((r, r), B.dtype)
     for i in range(r):
         for k in range(0, i + 1, 4):
-            _four_dots(wide[i], wide, k, whole[i])
+            _four_dots(B[i], B, k, whole[i])
         whole[: i + 1, i] = whole[i, : i + 1]
     return whole
 

@@ -126,14 +126,16 @@ def _move_rows(
         _to_rows(y, r, F)
         _add_left(flat, start, lanes, n, columns, F, sums)
         _add_gram(y, r, wide, G)
-        if start // LANES % FOLD == FOLD - 1:
+        if (start - begin) // LANES % FOLD == FOLD - 1:
             _fold(sums, S_k)
     _fold(sums, S_k)
     Gs[k], residual[k, 0], residual[k, 1] = _symmetric(G, r), violation, scale
 
 
 @compiled
-def evaluate_rows(A: Array, at: int, R: Array, inner: Array, X: Array, T: Array, team: int) -> tuple[Array, Array, float]:
+def evaluate_rows(
+    A: Array, at: int, R: Array, inner: Array, X: Array, T: Array, team: int
+) -> tuple[Array, Array, float]:
     """Both products of rows of A with a chain as it is: their part of T = R Aᵀ, S = (F inner)ᵀA, G = FᵀF and ⟨S, R⟩.
 
     Args:
@@ -156,9 +158,7 @@ def evaluate_rows(A: Array, at: int, R: Array, inner: Array, X: Array, T: Array,
 
 
 @compiled
-def _evaluate_rows(
-    k: int, A: Array, at: int, R: Array, inner: Array, X: Array, T: Array, S: Array, Gs: Array
-) -> None:
+def _evaluate_rows(k: int, A: Array, at: int, R: Array, inner: Array, X: Array, T: Array, S: Array, Gs: Array) -> None:
     (q, n), r = R.shape, len(X)
     flat, directions, weights = A.reshape(A.size), laid(R.T), _padded(inner)
     columns, x, c = _unknown(R), _room(r, A.dtype), _room(q, A.dtype)
@@ -184,7 +184,7 @@ def _evaluate_rows(
         else:
             _to_rows(x, q, F)
         _add_left(flat, start, lanes, n, columns, F, sums)
-        if start // LANES % FOLD == FOLD - 1:
+        if (start - begin) // LANES % FOLD == FOLD - 1:
             _fold(sums, S_k)
     _fold(sums, S_k)
     Gs[k] = _symmetric(G, r)
@@ -217,9 +217,7 @@ def evaluate_packed(A: Packed, X: Array, R: Array, team: int) -> tuple[Array, Ar
 
 
 @compiled
-def evaluate_laid(
-    A: Packed, R: Array, F: Array, directions: Array, m: int, team: int
-) -> tuple[Array, Array, float]:
+def evaluate_laid(A: Packed, R: Array, F: Array, directions: Array, m: int, team: int) -> tuple[Array, Array, float]:
     """The same of ``laid_in_rows(X)`` and ``laid(R.T)``."""
     k, n = R.shape
     parts = min(team, max(1, A.numbers.size * k // ENOUGH))
@@ -234,6 +232,7 @@ def _evaluate_packed(part: int, A: Packed, F: Array, directions: Array, S: Array
     (parts, k, n), (_, m), groups = S.shape, T.shape, len(A.begins) - 1
     across, C, sums = _across(k, T.itemsize), _zeros(len(F), T), _zeros(len(directions), T)
     first, end = part * groups // parts, (part + 1) * groups // parts
+    S[part] = 0
     for group in range(first, end):
         at, rows = 0, 4 * group * across
         while at < across:
@@ -243,7 +242,8 @@ def _evaluate_packed(part: int, A: Packed, F: Array, directions: Array, S: Array
             else:
                 _add_both(A, group, directions, F, C, sums, at * n, rows + at, across, THREE)
             at += width
-    S[part] = 0
+        if (group - first) % (FOLD * LANES // 4) == FOLD * LANES // 4 - 1:
+            _fold(sums, S[part])
     _fold(sums, S[part])
     for begin in range(4 * first, min(4 * end, m), LANES):
         for j in range(k):

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from rankscope.workers import one_thread
 from rankscope.report import build_report
 from rankscope.runs import Run
 from rankscope.studies.search import repair_journal
@@ -23,6 +22,7 @@ from rankscope.studies.weight_figures import draw_run
 from rankscope.studies.weight_progress import Progress
 from rankscope.studies.weight_results import Entry, load_outcomes, percent, write_tables
 from rankscope.studies.weight_training import Task
+from rankscope.workers import one_thread
 
 
 def run(config: WeightConfig, *, progress: bool = False, say: Callable[[str], None] = lambda line: None) -> Run:

@@ -5,7 +5,7 @@ forward and one backward, each on as many cores as its arithmetic is worth. Whoe
 derivatives of derivatives or by transforming functions, is served by the operations themselves.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,13 +15,14 @@ from torch.autograd import forward_ad
 from rankscope import team
 from rankscope.compiled import Array
 
+
 class Passes(NamedTuple):
     """Both passes over a batch, for a structure of two parts P and Q."""
 
-    forward: Callable[[Array, Array, Array, Array, Array, int], Array]
-    """(X, P, Q, b, Y, team): writes Y and returns what lies between."""
-    backward: Callable[[Array, Array, Array, Array, Array, Array, int], tuple[Array, Array, Array]]
-    """(∂Y, X, between, P, Q, ∂X, team): writes ∂X, where it is of any size, and returns ∂P, ∂Q and ∂b."""
+    forward: Callable[[Array, Array, Array, Array, int], tuple[Array, Array]]
+    """(X, P, Q, b, team) → Y and what lies between."""
+    backward: Callable[[Array, Array, Array, Array, Array, bool, int], tuple[Array, Array, Array, Array]]
+    """(∂Y, X, between, P, Q, whether ∂X is wanted, team) → ∂X, ∂P, ∂Q and ∂b."""
 
 
 Operations = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -33,51 +34,53 @@ class Route(NamedTuple):
 
     passes: Passes
     operations: Operations
+    out_features: Callable[[Tensor, Tensor], int]
+    """Of P and Q."""
 
 
-def apply(route: Route, out: int, x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> Tensor:
+def apply(route: Route, x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> Tensor:
     """Y (…, out) for x (…, in), by the passes where they can take it."""
     if not _takes(x, P, Q, bias):
         return route.operations(x, P, Q, bias)
     if x.ndim == 2:
-        return _Step.apply(route, out, x, P, Q, bias)
-    return _Step.apply(route, out, x.reshape(-1, x.shape[-1]), P, Q, bias).view(*x.shape[:-1], out)
+        return _Step.apply(route, x, P, Q, bias)
+    Y = _Step.apply(route, x.reshape(-1, x.shape[-1]), P, Q, bias)
+    return Y.reshape(*x.shape[:-1], Y.shape[-1])
 
 
 class _Step(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, route: Route, out: int, x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> Tensor:
-        Y = x.new_empty(len(x), out)
-        b = x.new_zeros(out) if bias is None else bias
-        X, p, q, shift, written = _numbers(x), _numbers(P), _numbers(Q), _numbers(b), Y.numpy()
-        between = torch.from_numpy(route.passes.forward(X, p, q, shift, written, team.size()))
-        ctx.route, ctx.has_bias = route, bias is not None
-        ctx.save_for_backward(x, P, Q, b, between)
-        return Y
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        route, x, P, Q, bias = given
+        ctx.route = route
+        b = bias if bias is not None else x.new_zeros(route.out_features(P, Q))
+        Y, between = route.passes.forward(_numbers(x), _numbers(P), _numbers(Q), _numbers(b), team.size())
+        ctx.save_for_backward(x, P, Q, bias, torch.from_numpy(between))
+        return torch.from_numpy(Y)
 
     @staticmethod
-    def backward(ctx: Any, dY: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        (dY,) = gradients
+        x, P, Q, bias, between = ctx.saved_tensors
+        needed = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
-            return _differentiable(ctx, dY)
-        x, P, Q, _, between = ctx.saved_tensors
-        dX = x.new_empty(x.shape if ctx.needs_input_grad[2] else (0, 0))
-        given = _numbers(dY), _numbers(x), between.numpy(), _numbers(P), _numbers(Q), dX.numpy()
-        dP, dQ, db = map(torch.from_numpy, ctx.route.passes.backward(*given, team.size()))
-        return None, None, dX if dX.numel() else None, dP, dQ, db if ctx.has_bias else None
+            return None, *_differentiable(ctx.route.operations, (x, P, Q, bias), needed, dY)
+        given = _numbers(dY), _numbers(x), between.numpy(), _numbers(P), _numbers(Q)
+        found = map(torch.from_numpy, ctx.route.passes.backward(*given, needed[0], team.size()))
+        return None, *(part if needs else None for part, needs in zip(found, needed, strict=True))
+
+
+def _differentiable(
+    operations: Operations, inputs: tuple[Any, Any, Any, Any], needed: Sequence[bool], dY: Tensor
+) -> list[Tensor | None]:
+    """The gradients by operations that have derivatives themselves."""
+    wanted: list[Any] = [tensor for tensor, needs in zip(inputs, needed, strict=True) if needs]
+    found = iter(torch.autograd.grad([operations(*inputs)], wanted, [dY], create_graph=True))
+    return [next(found) if needs else None for needs in needed]
 
 
 def _numbers(tensor: Tensor) -> Array:
     return tensor.numpy() if tensor.is_contiguous() else tensor.contiguous().numpy()
-
-
-def _differentiable(ctx: Any, dY: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients by operations that have derivatives themselves."""
-    x, P, Q, b, _ = ctx.saved_tensors
-    needed = ctx.needs_input_grad[2:]
-    inputs = (x, P, Q, b if ctx.has_bias else None)
-    wanted = [tensor for tensor, needs in zip(inputs, needed, strict=True) if needs]
-    found = iter(torch.autograd.grad(ctx.route.operations(*inputs), wanted, dY, create_graph=True))
-    return None, None, *(next(found) if needs else None for needs in needed)
 
 
 def _takes(x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> bool:
@@ -85,7 +88,7 @@ def _takes(x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> bool:
     kind = x.dtype
     return (
         (kind is torch.float32 or kind is torch.float64)
-        and kind is P.dtype
+        and kind is P.dtype is Q.dtype is (kind if bias is None else bias.dtype)
         and x.is_cpu
         and type(x) in _PLAIN
         and type(P) in _PLAIN

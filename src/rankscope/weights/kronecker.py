@@ -86,12 +86,12 @@ class Kronecker(Structure):
         left_first, right_first = self._orders()
         if left_first < right_first:
             return self._left_first(x, bias)
-        return fused.apply(_BY_PARTS, self.out_features, x, self.B, self.A, bias)
+        return fused.apply(_BY_PARTS, x, self.B, self.A, bias)
 
-    def _formed(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def _formed(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         if 2 * x.numel() * self.out_features > SMALL:
             return super()._formed(x, bias)
-        return fused.apply(_BY_MATRIX, self.out_features, x, self.B, self.A, bias)
+        return fused.apply(_BY_MATRIX, x, self.B, self.A, bias)
 
     def _left_first(self, x: Tensor, bias: Tensor | None) -> Tensor:
         (o1, i1), (o2, i2), K = self.left_shape, self.right_shape, self.terms
@@ -172,8 +172,14 @@ def _right_first(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Tensor
     return Y.reshape(*x.shape[:-1], o1 * o2)
 
 
-_BY_PARTS = fused.Route(fused.Passes(kronecker_pass.forward, kronecker_pass.backward), _right_first)
-_BY_MATRIX = fused.Route(fused.Passes(kronecker_pass.formed_forward, kronecker_pass.formed_backward), _by_matrix)
+def _out_features(B: Tensor, A: Tensor) -> int:
+    return A.shape[1] * B.shape[1]
+
+
+_BY_PARTS = fused.Route(fused.Passes(kronecker_pass.forward, kronecker_pass.backward), _right_first, _out_features)
+_BY_MATRIX = fused.Route(
+    fused.Passes(kronecker_pass.formed_forward, kronecker_pass.formed_backward), _by_matrix, _out_features
+)
 
 
 def _smallest(out_features: int, in_features: int) -> Shape:

@@ -5,15 +5,15 @@ Each x is a matrix X (i₁×i₂), and so is y (o₁×o₂):
     Z_k = X B_kᵀ,          Y = Σ_k A_k Z_k,
     ∂Z_k = A_kᵀ ∂Y,        ∂X = Σ_k ∂Z_k B_k,     ∂A_k = Σ ∂Y Z_kᵀ,     ∂B_k = Σ ∂Z_kᵀ X.
 
-What lies between, Z and Y, has the rows of these matrices outside, then the vectors of the batch, then what is in a row:
-so the products with A are one each for all vectors, and those with B one for each row.
+What lies between, Z and Y, has the rows of these matrices outside, then the vectors of the batch, then what is in a
+row: so the products with A are one each for all vectors, and those with B one for each row.
 """
 
 import numpy as np
 
 from rankscope.compiled import Array, Index, compiled
-from rankscope.weights.linear_pass import dense_backward, dense_forward
 from rankscope.team import together
+from rankscope.weights.linear_pass import dense_backward, dense_forward
 from rankscope.weights.products import Matrix, add_product, added, copy, copy_sum, parts_of, turn, whole
 
 Shape = tuple[int, int, int]
@@ -23,16 +23,17 @@ NEAR = 2**15
 
 
 @compiled
-def forward(X: Array, B: Array, A: Array, bias: Array, Y: Array, team: int) -> Array:
-    """Y (batch×o₁o₂) is written and Z returned, for X (batch×i₁i₂), B (K×o₂×i₂) and A (K×o₁×i₁)."""
+def forward(X: Array, B: Array, A: Array, bias: Array, team: int) -> tuple[Array, Array]:
+    """Y (batch×o₁o₂) and Z for X (batch×i₁i₂), B (K×o₂×i₂) and A (K×o₁×i₁)."""
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape
     w = whole(o2, X)
+    Y = np.empty((len(X), o1 * o2), X.dtype)
     Z, right = np.empty(len(X) * i1 * K * w, X.dtype), np.zeros(K * i2 * w, X.dtype)
     for k in range(K):
         turn(Matrix(right, k * i2 * w, w, 1), Matrix(B.reshape(B.size), k * o2 * i2, i2, 1), o2, i2)
     parts = _parts(X, B, A, team)
     together(_forward, parts, team, (parts, X, right, _in_one_row(A), A.shape, o2, bias, Z, Y))
-    return Z
+    return Y, Z
 
 
 @compiled
@@ -63,9 +64,9 @@ def _forward(
 
 @compiled
 def backward(
-    dY: Array, X: Array, Z: Array, B: Array, A: Array, dX: Array, team: int
-) -> tuple[Array, Array, Array]:
-    """The gradients of B, A and the bias for ∂Y (batch×o₁o₂); ∂X is written, where it is of any size."""
+    dY: Array, X: Array, Z: Array, B: Array, A: Array, wanted: bool, team: int
+) -> tuple[Array, Array, Array, Array]:
+    """The gradients of X, if that is wanted, B, A and the bias for ∂Y (batch×o₁o₂)."""
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape
     v, u = whole(i2, X), whole(i1 * K, X)
     right = np.zeros(K * o2 * v, X.dtype)
@@ -73,9 +74,10 @@ def backward(
     parts = _parts(X, B, A, team)
     dA, dB = np.zeros((parts, o1 * u), X.dtype), np.zeros((parts, K * o2 * v), X.dtype)
     bias = np.zeros((parts, o1 * o2), X.dtype)
+    dX = np.empty((len(X) if wanted else 0, X.shape[1]), X.dtype)
     together(_backward, parts, team, (dY, X, Z, right, _in_one_row(A), A.shape, dX, dA, dB, bias))
     whole_dB, whole_dA = added(dB).reshape(K, o2, v), added(dA).reshape(o1, u)
-    return whole_dB[:, :, :i2].copy(), _by_terms(whole_dA, K, i1), added(bias)
+    return dX, whole_dB[:, :, :i2].copy(), _by_terms(whole_dA, K, i1), added(bias)
 
 
 @compiled
@@ -189,21 +191,20 @@ def _by_terms(rows: Array, K: int, i1: int) -> Array:
 
 
 @compiled
-def formed_forward(X: Array, B: Array, A: Array, bias: Array, Y: Array, team: int) -> Array:
-    """Y ← X Wᵀ + b; returns W."""
+def formed_forward(X: Array, B: Array, A: Array, bias: Array, team: int) -> tuple[Array, Array]:
+    """X Wᵀ + b, and W."""
     W = form(B, A)
-    dense_forward(X, W, bias, Y, team)
-    return W
+    return dense_forward(X, W, bias, team), W
 
 
 @compiled
 def formed_backward(
-    dY: Array, X: Array, W: Array, B: Array, A: Array, dX: Array, team: int
-) -> tuple[Array, Array, Array]:
-    """The gradients of B, A and b; ∂X is written, where it is of any size."""
-    dW, db = dense_backward(dY, X, W, dX, team)
+    dY: Array, X: Array, W: Array, B: Array, A: Array, wanted: bool, team: int
+) -> tuple[Array, Array, Array, Array]:
+    """The gradients of X, if that is wanted, B, A and b."""
+    dX, dW, db = dense_backward(dY, X, W, wanted, team)
     dB, dA = take_apart(dW, B, A)
-    return dB, dA, db
+    return dX, dB, dA, db
 
 
 @compiled

@@ -17,19 +17,22 @@ from rankscope.weights.products import (
 
 
 @compiled
-def dense_forward(X: Array, W: Array, bias: Array, Y: Array, team: int) -> None:
-    """Y ← X Wᵀ + b."""
+def dense_forward(X: Array, W: Array, bias: Array, team: int) -> Array:
+    """X Wᵀ + b."""
+    Y = np.empty((len(X), len(W)), X.dtype)
     parts = parts_of(len(X), W.size, team)
     together(_times, parts, team, (parts, X, padded_turned(W), bias, Y))
+    return Y
 
 
 @compiled
-def dense_backward(dY: Array, X: Array, W: Array, dX: Array, team: int) -> tuple[Array, Array]:
-    """The gradients of W and b; ∂X is written, where it is of any size."""
+def dense_backward(dY: Array, X: Array, W: Array, wanted: bool, team: int) -> tuple[Array, Array, Array]:
+    """The gradients of X, if that is wanted, W and b."""
+    dX = np.empty((len(X) if wanted else 0, X.shape[1]), X.dtype)
     parts = parts_of(len(X), W.size, team)
     dW, db = np.empty((parts, *W.shape), W.dtype), np.empty((parts, len(W)), W.dtype)
     together(_dense_backward, parts, team, (dY, X, padded(W), dX, dW, db))
-    return added(dW), added(db)
+    return dX, added(dW), added(db)
 
 
 @compiled

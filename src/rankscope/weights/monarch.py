@@ -86,12 +86,12 @@ class Monarch(Structure):
         return _matrix(self.C, self.D)
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return fused.apply(_BY_PARTS, self.out_features, x, self.C, self.D, bias)
+        return fused.apply(_BY_PARTS, x, self.C, self.D, bias)
 
-    def _formed(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def _formed(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         if 2 * x.numel() * self.out_features > SMALL:
             return super()._formed(x, bias)
-        return fused.apply(_BY_MATRIX, self.out_features, x, self.C, self.D, bias)
+        return fused.apply(_BY_MATRIX, x, self.C, self.D, bias)
 
     def matrix_flops(self) -> int:
         return 2 * self.rank * self.out_features * self.in_features
@@ -156,8 +156,14 @@ def _by_parts(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> Tensor:
     return Y.flatten(0, 1).mT.reshape(*x.shape[:-1], n0 * n1)
 
 
-_BY_PARTS = fused.Route(fused.Passes(monarch_pass.forward, monarch_pass.backward), _by_parts)
-_BY_MATRIX = fused.Route(fused.Passes(monarch_pass.formed_forward, monarch_pass.formed_backward), _by_matrix)
+def _out_features(C: Tensor, D: Tensor) -> int:
+    return C.shape[2] * D.shape[3]
+
+
+_BY_PARTS = fused.Route(fused.Passes(monarch_pass.forward, monarch_pass.backward), _by_parts, _out_features)
+_BY_MATRIX = fused.Route(
+    fused.Passes(monarch_pass.formed_forward, monarch_pass.formed_backward), _by_matrix, _out_features
+)
 
 
 def _balanced(out_features: int, in_features: int) -> Blocks:

@@ -34,19 +34,28 @@ NEAR = 2**16
 
 
 @compiled
-def forward(X: Array, C: Array, D: Array, bias: Array, Y: Array, team: int) -> Array:
-    """Y (batch×n₀n₁) is written and Z (batch × n₀ R m₁) returned, for X (batch×m₀m₁), C (m₁×m₀×n₀×R), D (n₀×R×m₁×n₁)."""
+def forward(X: Array, C: Array, D: Array, bias: Array, team: int) -> tuple[Array, Array]:
+    """Y (batch×n₀n₁) and Z (batch × n₀ R m₁ and more) for X (batch×m₀m₁), C (m₁×m₀×n₀×R) and D (n₀×R×m₁×n₁)."""
     m1, m0, n0, R = C.shape
+    Y = np.empty((len(X), n0 * D.shape[3]), X.dtype)
     Z = np.empty((len(X), n0 * R * m1 + ASIDE // X.itemsize), X.dtype)
     first, second = padded(C.reshape(m1 * m0, n0 * R)), padded(D.reshape(n0 * R * m1, D.shape[3]))
     parts = parts_of(len(X), C.size + D.size, team)
     together(_forward, parts, team, (parts, X, first, second, C.shape, bias, Z, Y))
-    return Z
+    return Y, Z
 
 
 @compiled
 def _forward(
-    part: int, parts: int, X: Array, C: Array, D: Array, shape: tuple[int, int, int, int], bias: Array, Z: Array, Y: Array
+    part: int,
+    parts: int,
+    X: Array,
+    C: Array,
+    D: Array,
+    shape: tuple[int, int, int, int],
+    bias: Array,
+    Z: Array,
+    Y: Array,
 ) -> None:
     m1, m0, n0, R = shape
     n1 = Y.shape[1] // n0
@@ -68,7 +77,10 @@ def _forward(
             to = Matrix(z_out, (begin + e) * Z.shape[1], m1, 1)
             turn(to, Matrix(z, e * (m1 * u + apart), u, 1), m1, n0 * R)
         for n in range(n0):
-            to, rows = Matrix(y, n * v, n0 * v + apart, 1), Matrix(z_out, begin * Z.shape[1] + n * R * m1, Z.shape[1], 1)
+            to, rows = (
+                Matrix(y, n * v, n0 * v + apart, 1),
+                Matrix(z_out, begin * Z.shape[1] + n * R * m1, Z.shape[1], 1),
+            )
             add_product(to, rows, Matrix(D, n * R * m1 * v, v, 1), many, R * m1, v)
         for e in range(many):
             to = Matrix(Y.reshape(Y.size), (begin + e) * n0 * n1, n1, 1)
@@ -77,9 +89,9 @@ def _forward(
 
 @compiled
 def backward(
-    dY: Array, X: Array, Z: Array, C: Array, D: Array, dX: Array, team: int
-) -> tuple[Array, Array, Array]:
-    """The gradients of C, D and the bias for ∂Y (batch×n₀n₁); ∂X is written, where it is of any size."""
+    dY: Array, X: Array, Z: Array, C: Array, D: Array, wanted: bool, team: int
+) -> tuple[Array, Array, Array, Array]:
+    """The gradients of X, if that is wanted, C, D and the bias for ∂Y (batch×n₀n₁)."""
     (m1, m0, n0, R), n1 = C.shape, D.shape[3]
     p, w = whole(m0, X), whole(m1, X)
     first, second = np.zeros(m1 * n0 * R * p, X.dtype), np.zeros(n0 * n1 * R * w, X.dtype)
@@ -93,9 +105,11 @@ def backward(
     dC = np.zeros((parts, m1 * m0 * whole(n0 * R, X)), X.dtype)
     dD = np.zeros((parts, n0 * R * m1 * whole(n1, X)), X.dtype)
     bias = np.zeros((parts, n0 * n1), X.dtype)
+    dX = np.empty((len(X) if wanted else 0, X.shape[1]), X.dtype)
     together(_backward, parts, team, (dY, X, Z, first, second, C.shape, dX, dC, dD, bias))
     whole_dC, whole_dD = added(dC).reshape(m1 * m0, whole(n0 * R, X)), added(dD).reshape(n0 * R * m1, whole(n1, X))
     return (
+        dX,
         whole_dC[:, : n0 * R].copy().reshape(C.shape),
         whole_dD[:, :n1].copy().reshape(D.shape),
         added(bias),
@@ -155,21 +169,20 @@ def _backward(
 
 
 @compiled
-def formed_forward(X: Array, C: Array, D: Array, bias: Array, Y: Array, team: int) -> Array:
-    """Y ← X Wᵀ + b; returns W."""
+def formed_forward(X: Array, C: Array, D: Array, bias: Array, team: int) -> tuple[Array, Array]:
+    """X Wᵀ + b, and W."""
     W = _form(C, D)
-    dense_forward(X, W, bias, Y, team)
-    return W
+    return dense_forward(X, W, bias, team), W
 
 
 @compiled
 def formed_backward(
-    dY: Array, X: Array, W: Array, C: Array, D: Array, dX: Array, team: int
-) -> tuple[Array, Array, Array]:
-    """The gradients of C, D and b; ∂X is written, where it is of any size."""
-    dW, db = dense_backward(dY, X, W, dX, team)
+    dY: Array, X: Array, W: Array, C: Array, D: Array, wanted: bool, team: int
+) -> tuple[Array, Array, Array, Array]:
+    """The gradients of X, if that is wanted, C, D and b."""
+    dX, dW, db = dense_backward(dY, X, W, wanted, team)
     dC, dD = _take_apart(dW, C, D)
-    return dC, dD, db
+    return dX, dC, dD, db
 
 
 @compiled

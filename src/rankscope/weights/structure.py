@@ -92,7 +92,7 @@ class Structure(nn.Module, ABC):
             cheaper = self._cheaper[batch] = by_parts <= self._dense_flops(batch)
         return self.multiply(x, bias) if cheaper else self._formed(x, bias)
 
-    def _formed(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def _formed(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x Wᵀ + b, W formed."""
         return F.linear(x, self.matrix(), bias)
 

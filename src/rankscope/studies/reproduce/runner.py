@@ -9,11 +9,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rankscope.workers import one_thread
 from rankscope.report import build_report
 from rankscope.runs import Run
 from rankscope.studies.reproduce import brief, claim, completion, digits, staircase, two_by_two
 from rankscope.studies.reproduce.experiment import Check, Experiment, Findings
+from rankscope.workers import one_thread
 
 STUDY = "reproduce"
 EXPERIMENTS: Mapping[str, Experiment] = {

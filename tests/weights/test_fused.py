@@ -1,0 +1,125 @@
+"""Compiled passes stand for their operations: the same product, the same gradients, and whatever else is asked for."""
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, grad, jvp, vmap
+from torch.utils.flop_counter import FlopCounterMode
+
+import laws
+from rankscope import team
+from rankscope.weights import Kronecker, Monarch, StructuredLinear, fused
+
+MAKE = {
+    "kronecker": lambda: Kronecker(64, 64),
+    "kronecker, four terms": lambda: Kronecker(64, 64, 4),
+    "kronecker, odd": lambda: Kronecker(21, 55, 3, left_shape=(7, 11)),
+    "kronecker, many blocks": lambda: Kronecker(640, 512, 2, left_shape=(20, 16)),
+    "kronecker, from the left": lambda: Kronecker(24, 24, 2, left_shape=(2, 12)),
+    "monarch": lambda: Monarch(64, 64),
+    "monarch, rank three": lambda: Monarch(30, 42, 3, blocks=(6, 7)),
+    "monarch, many blocks": lambda: Monarch(1024, 2048),
+}
+BOTH = {torch.float64: 1e-12, torch.float32: 2e-5}
+
+
+@pytest.fixture(params=MAKE)
+def structure(request):
+    torch.manual_seed(0)
+    return MAKE[request.param]()
+
+
+def normal(*shape, seed=1, dtype=torch.float64):
+    return torch.randn(shape, generator=laws.generator(seed), dtype=dtype)
+
+
+def largest(ours, expected):
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, expected, strict=True))
+
+
+@pytest.mark.parametrize("dtype", BOTH)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("batch", [1, 37])
+def test_product_and_gradients_are_those_of_the_matrix(structure, batch, threads, dtype, monkeypatch):
+    monkeypatch.setattr(team, "size", lambda: threads)
+    structure = structure.to(dtype)
+    x, bias = normal(batch, structure.in_features, dtype=dtype), normal(structure.out_features, seed=2, dtype=dtype)
+    dy = normal(batch, structure.out_features, seed=3, dtype=dtype)
+    asked = [x.requires_grad_(), bias.requires_grad_(), *structure.parameters()]
+    y = nn.functional.linear(x, structure.matrix(), bias)
+    expected = y.detach(), *torch.autograd.grad(y, asked, dy)
+    for route in (structure.multiply, structure._formed):
+        y = route(x, bias)
+        assert largest((y.detach(), *torch.autograd.grad(y, asked, dy)), expected) < BOTH[dtype]
+
+
+@pytest.mark.parametrize("name", ["multiply", "_formed"])
+def test_derivatives_of_derivatives(structure, name):
+    if structure.in_features > 100:
+        pytest.skip("finite differences of many entries")
+    structure = structure.double()
+    x, bias = normal(3, structure.in_features).requires_grad_(), normal(structure.out_features).requires_grad_()
+    parts = dict(structure.named_parameters())
+
+    def run(x, bias, *values):
+        structure.forward = getattr(structure, name)
+        return functional_call(structure, dict(zip(parts, values, strict=True)), (x, bias))
+
+    given = (x, bias, *(part.detach().requires_grad_() for part in parts.values()))
+    assert torch.autograd.gradcheck(run, given, fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, given, fast_mode=True)
+
+
+@pytest.mark.parametrize("which", ["x", "bias", "parts"])
+def test_only_what_needs_a_gradient_gets_one(structure, which):
+    layer = StructuredLinear(structure)
+    x = normal(5, layer.in_features, dtype=torch.float32).requires_grad_(which == "x")
+    for name, parameter in layer.named_parameters():
+        parameter.requires_grad_((which == "bias") == (name == "bias") and which != "x")
+    layer(x).square().sum().backward()
+    asked = [name for name, parameter in layer.named_parameters() if parameter.grad is not None]
+    assert (x.grad is not None) == (which == "x")
+    assert asked == [name for name, parameter in layer.named_parameters() if parameter.requires_grad]
+
+
+def test_inputs_and_gradients_may_lie_in_any_order(structure):
+    structure = structure.double()
+    x = normal(structure.in_features, 6).mT.requires_grad_()
+    y = structure.multiply(x)
+    assert torch.allclose(y, x @ structure.matrix().mT, atol=1e-12)
+    (g,) = torch.autograd.grad(y.sum(), x)
+    assert torch.allclose(g, structure.matrix().sum(0).expand_as(g), atol=1e-12)
+    assert structure.multiply(normal(2, 3, structure.in_features)).shape == (2, 3, structure.out_features)
+
+
+def test_functions_are_transformed_like_operations(structure):
+    structure = structure.double()
+    X, W = normal(4, 3, structure.in_features), structure.matrix()
+    for route in (structure.multiply, structure._formed):
+        assert torch.allclose(vmap(route)(X), X @ W.mT, atol=1e-12)
+        gradient = grad(lambda x, route=route: route(x).sum())(X[0])
+        assert torch.allclose(gradient, W.sum(0).expand_as(gradient), atol=1e-12)
+        y, tangent = jvp(route, (X[0],), (X[1],))
+        assert torch.allclose(torch.cat([y, tangent]), torch.cat([X[0], X[1]]) @ W.mT, atol=1e-12)
+
+
+def test_others_that_look_on_see_operations(structure):
+    x = normal(8, structure.in_features, dtype=torch.float32)
+    with FlopCounterMode(display=False) as counter:
+        structure.multiply(x)
+    assert counter.get_total_flops() > 0
+    with torch.autocast("cpu", torch.bfloat16):
+        assert structure.multiply(x).dtype == torch.bfloat16
+
+
+def test_the_passes_are_taken_where_they_are_meant_for(structure, monkeypatch):
+    taken = []
+    step = fused._Step.apply
+    monkeypatch.setattr(fused._Step, "apply", lambda *given: taken.append(given) or step(*given))
+    x = normal(8, structure.in_features, dtype=torch.float32)
+    left_first = structure._orders()[0] < structure._orders()[1] if isinstance(structure, Kronecker) else False
+    structure.multiply(x)
+    assert bool(taken) != left_first
+    assert not fused._takes(x.to("meta"), *structure.parameters(), None)
+    assert not fused._takes(x.half(), *structure.parameters(), None)
+    assert not fused._takes(x.double(), *structure.parameters(), None)
