@@ -278,7 +278,7 @@ def gradient(state: State, penalties: Penalties) -> Tensor:
     """The gradient of the objective for every variable of a complete state, as one vector."""
     if state.slope is None:
         return torch.cat([part.reshape(-1) for part in gradients(state, penalties)])
-    if any(penalty != NO_PENALTY for penalty in penalties):
+    if penalties != (NO_PENALTY,) * len(penalties):
         parts = zip(state.chain.split(state.slope), state.chain.factors, penalties, strict=True)
         return torch.cat([penalty.added_to_gradient(g, F).reshape(-1) for g, F, penalty in parts])
     return state.slope

@@ -42,7 +42,7 @@ def _forward(
 ) -> None:
     K, o1, i1 = shape
     w, i2 = whole(o2, X), X.shape[1] // i1
-    x, block = X.reshape(X.size), _block(shape, w)
+    x, block = X.reshape(X.size), _block(len(X), shape, w)
     y = np.empty(o1 * block * w, X.dtype)
     for begin in range(*_blocks(part, parts, len(X), block), block):
         many = min(block, len(X) - begin)
@@ -97,7 +97,7 @@ def _backward(
     K, o1, i1 = shape
     o2, i2 = dY.shape[1] // o1, X.shape[1] // i1
     w, v, u = whole(o2, X), whole(i2, X), whole(i1 * K, X)
-    x, dy, block = X.reshape(X.size), dY.reshape(dY.size), _block(shape, w)
+    x, dy, block = X.reshape(X.size), dY.reshape(dY.size), _block(len(X), shape, w)
     y, turned = np.zeros(o1 * block * w, X.dtype), np.zeros(block * w * u, X.dtype)
     dz, rows, dx = np.empty(i1 * K * block * w, X.dtype), _rows(block, i1, v, X), _rows(block, i1, v, X)
     dA, dB, bias = dAs[part], dBs[part], biases[part]
@@ -132,7 +132,7 @@ def _backward(
 @compiled
 def _parts(X: Array, B: Array, A: Array, team: int) -> int:
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape
-    blocks = -(-len(X) // _block(A.shape, whole(o2, X)))
+    blocks = -(-len(X) // _block(len(X), A.shape, whole(o2, X)))
     return min(parts_of(len(X), K * i1 * o2 * (i2 + o1), team), blocks)
 
 
@@ -144,10 +144,11 @@ def _blocks(part: int, parts: int, batch: int, block: int) -> tuple[int, int]:
 
 
 @compiled
-def _block(shape: Shape, w: int) -> int:
-    """How many vectors are taken at a time."""
+def _block(batch: int, shape: Shape, w: int) -> int:
+    """How many vectors are taken at a time: all, or so many that two or four threads get equally many blocks."""
     K, o1, i1 = shape
-    return max(4, NEAR // ((o1 + K * i1) * w))
+    blocks = -(-batch // max(4, NEAR // ((o1 + K * i1) * w)))
+    return -(-batch // (blocks if blocks == 1 else (blocks + 3) // 4 * 4))
 
 
 @compiled
