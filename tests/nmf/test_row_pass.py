@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import laws
-from rankscope.nmf import passes, row_pass
+from rankscope.nmf import packed_pass, passes, row_pass
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
 from rankscope.nmf.rules import make_rule
@@ -134,7 +134,7 @@ def test_a_packed_matrix_gives_the_same_bits(shape, dtype):
     A, R, F, _ = problem(shape, dtype)
     A[3:5] = 0
     X = np.ascontiguousarray(F.T)
-    S, T, inner = row_pass.evaluate_packed(row_pass.pack(A), X, R, 1)
+    S, T, inner = packed_pass.evaluate_packed(packed_pass.pack(A), X, R, 1)
     close(S, X @ A, dtype)
     close(T, R @ A.T, dtype)
     expected_T = np.empty_like(X)
@@ -147,8 +147,8 @@ def test_a_packed_matrix_gives_the_same_bits(shape, dtype):
 @pytest.mark.parametrize("team", TEAMS)
 def test_several_threads_take_the_products_of_one(team):
     A, R, F, Q = problem((1500, 700, 9))
-    X, packed, nothing = np.ascontiguousarray(F.T), row_pass.pack(A), np.empty((0, 0))
-    S, T, inner = row_pass.evaluate_packed(packed, X, R, team)
+    X, packed, nothing = np.ascontiguousarray(F.T), packed_pass.pack(A), np.empty((0, 0))
+    S, T, inner = packed_pass.evaluate_packed(packed, X, R, team)
     np.testing.assert_allclose(S, X @ A, rtol=1e-12)
     np.testing.assert_allclose(T, R @ A.T, rtol=1e-12)
     assert inner == pytest.approx((S * R).sum(), rel=1e-12)

@@ -23,7 +23,7 @@ from rankscope import team, workers
 from rankscope.spectra import truncated_svd
 
 if TYPE_CHECKING:
-    from rankscope.nmf.row_pass import Packed
+    from rankscope.nmf.packed_pass import Packed
 
 BLOCK_BYTES = 3 * 2**20
 """About what a core keeps near of a block of A while both of its products are taken, and no less: each block costs some
@@ -179,7 +179,7 @@ class RowBlocks:
     @cached_property
     def packed(self) -> "Packed":
         """A complete, small A on a CPU, for many compiled passes that only look."""
-        from rankscope.nmf.row_pass import pack  # noqa: PLC0415  the compiler is loaded when it is needed
+        from rankscope.nmf.packed_pass import pack  # noqa: PLC0415  the compiler is loaded when it is needed
 
         return pack(self.rows(slice(None)).numpy())
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rankscope.compiled import Array, Integers, compiled
-from rankscope.nmf import row_pass
-from rankscope.nmf.row_pass import Packed
+from rankscope.nmf import packed_pass, row_pass, tiles
+from rankscope.nmf.packed_pass import Packed
 from rankscope.team import together
 
 
@@ -54,7 +54,7 @@ def _look_at_packed(
     A: Packed, theta: Array, sizes: Integers, j: int, team: int
 ) -> tuple[Array, Array, Array, Array, Array, Array]:
     L, R, P, Q, F, directions = _sides(theta, sizes, j, team)
-    S, T, inner = row_pass.evaluate_laid(A, R, F, directions, sizes[0], team)
+    S, T, inner = packed_pass.evaluate_laid(A, R, F, directions, sizes[0], team)
     return P, Q, S, T, np.array(inner), _gradient(theta, sizes, j, (L, R, P, Q, S, T), team)
 
 
@@ -63,7 +63,7 @@ def _sides(theta: Array, sizes: Integers, j: int, team: int) -> tuple[Array, Arr
     """Lᵀ (r_j×m), R (r_j×n), in float64 LᵀL and RRᵀ, and both sides as a pass over a packed A takes them."""
     r, m, n = sizes[j], sizes[0], sizes[-1]
     L, R, P, Q = np.empty((r, m), theta.dtype), np.empty((r, n), theta.dtype), np.empty((r, r)), np.empty((r, r))
-    F, directions = row_pass.room_in_rows(m, R), row_pass.room(n, R)
+    F, directions = tiles.room_in_rows(m, R), tiles.room(n, R)
     together(_side, 2, min(team, 2), (theta, sizes, j, L, R, P, Q, F, directions))
     return L, R, P, Q, F, directions
 
@@ -85,11 +85,11 @@ def _side(
     if part == 0:
         wide = _product(_left(theta, sizes, j))
         L[:], P[:] = wide, _gram(wide)
-        row_pass.lay_in_rows(L, F)
+        tiles.lay_in_rows(L, F)
     else:
         wide = _product(_right(theta, sizes, j))
         R[:], Q[:] = wide, _gram(wide)
-        row_pass.lay(R.T, directions)
+        tiles.lay(R.T, directions)
 
 
 Seen = tuple[Array, Array, Array, Array, Array, Array]

@@ -1,0 +1,118 @@
+"""What belongs to a row of F, in a lane: rows with one Hessian do not interact, so they move side by side.
+
+X = Fᵀ lays lanes side by side; a further sweep costs arithmetic and no memory.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from rankscope.compiled import Array, compiled
+from rankscope.nmf.rules.rule import COORDINATES, MULTIPLICATION, Move
+from rankscope.nmf.tiles import LANES
+
+
+@compiled
+def room_for_lanes(r: int, dtype: Any) -> Array:
+    """Zeros for r rows of lanes, and as many more as let ``combine`` take four at a time."""
+    return np.zeros(((r + 3) // 4 * 4, LANES), dtype)
+
+
+@compiled
+def padded(Q: Array) -> Array:
+    """Q with columns of zeros up to a multiple of four."""
+    padded = np.zeros((len(Q), (Q.shape[1] + 3) // 4 * 4), Q.dtype)
+    padded[:, : Q.shape[1]] = Q
+    return padded
+
+
+@compiled
+def load_lanes(X: Array, at: int, lanes: int, x: Array) -> None:
+    """x ← ``lanes`` columns of X from ``at`` on, and 0 in the other lanes."""
+    for j in range(len(X)):
+        x[j, :lanes] = X[j, at : at + lanes]
+        x[j, lanes:] = 0
+
+
+@compiled
+def store_lanes(x: Array, lanes: int, X: Array, at: int) -> None:
+    """``lanes`` columns of X from ``at`` on ← x; 0 in the other lanes of x, which stand for no row."""
+    for j in range(len(X)):
+        X[j, at : at + lanes] = x[j, :lanes]
+        x[j, lanes:] = 0
+
+
+@compiled
+def to_lanes(c: Array, r: int, lanes: int, x: Array) -> None:
+    """x (r×LANES) ← c, whose rows lie one after another; 0 in the other lanes."""
+    across = len(c) // LANES
+    for j in range(r):
+        for lane in range(lanes):
+            x[j, lane] = c[lane * across + j]
+        x[j, lanes:] = 0
+
+
+@compiled
+def combine(weights: Array, x: Array, out: Array) -> None:
+    """out ← Σ_k weights_k x_k in every lane; four terms at a time, for a quarter of the loads and stores."""
+    for lane in range(LANES):
+        out[lane] = 0
+    for k in range(0, len(weights), 4):
+        w0, w1, w2, w3 = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+        for lane in range(LANES):
+            out[lane] += w0 * x[k, lane] + w1 * x[k + 1, lane] + w2 * x[k + 2, lane] + w3 * x[k + 3, lane]
+
+
+@compiled
+def move_lanes(x: Array, c: Array, Q: Array, l1: float, move: Move, spare: Array) -> Array:
+    """The lanes of x after one move: x itself or ``spare``."""
+    r, zero = len(Q), x.dtype.type(0)
+    slope, least = np.zeros(LANES, x.dtype), x.dtype.type(l1)
+    if move.kind == COORDINATES:
+        inverse = np.zeros(r, x.dtype)
+        for j in range(r):
+            if Q[j, j] > 0:  # Otherwise the component is dead elsewhere, and any value of x_j as good.
+                inverse[j] = 1 / Q[j, j]
+        for _ in range(move.sweeps):
+            for j in range(r):
+                combine(Q[j], x, slope)
+                for lane in range(LANES):
+                    to = x[j, lane] + inverse[j] * (c[j, lane] - least - slope[lane])
+                    x[j, lane] = zero if to < zero else to
+        return x
+    rate = x.dtype.type(move.rate)
+    for j in range(r):
+        combine(Q[j], x, slope)
+        if move.kind == MULTIPLICATION:
+            for lane in range(LANES):
+                there = slope[lane] + least
+                quotient = x[j, lane] * c[j, lane] / there
+                spare[j, lane] = zero if there == zero else quotient
+        else:
+            for lane in range(LANES):
+                to = x[j, lane] - rate * (slope[lane] + least - c[j, lane])
+                spare[j, lane] = zero if to < zero else to
+    return spare
+
+
+@compiled
+def violation_of(x: Array, c: Array, Q: Array, l1: float, lanes: int) -> float:
+    """‖min(x Q − c + ℓ₁, diag(Q) ∘ x)‖² over the lanes."""
+    slope, total = np.zeros(LANES, x.dtype), 0.0
+    for j in range(len(Q)):
+        combine(Q[j], x, slope)
+        curvature, least = Q[j, j], x.dtype.type(l1)
+        for lane in range(lanes):
+            gradient, bound = slope[lane] - c[j, lane] + least, curvature * x[j, lane]
+            v = np.float64(bound if bound < gradient else gradient)
+            total += v * v
+    return total
+
+
+@compiled
+def square_of(c: Array, r: int, lanes: int) -> float:
+    total = 0.0
+    for j in range(r):
+        for lane in range(lanes):
+            total += np.float64(c[j, lane]) * c[j, lane]
+    return total

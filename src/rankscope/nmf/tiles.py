@@ -1,0 +1,150 @@
+"""How matrices lie for compiled products: in tiles of two or three registers, side by side, and sums on their way back.
+
+Rows of four of A are multiplied with a tile at a time, which stays in registers (``columns``). What is added up in
+tiles in single precision is put aside from time to time, so that sums stay small.
+"""
+
+import numpy as np
+
+from rankscope.compiled import Array, compiled
+from rankscope.vectors import BYTES
+
+LANES = 128
+"""Rows of A that are taken at a time: few enough to stay in the second cache level."""
+LINE = 64
+"""Bytes of a cache line."""
+FOLD = 8
+"""Groups of lanes after which sums in single precision are put aside, so that they stay small."""
+
+
+@compiled
+def aligned_zeros(size: int, A: Array) -> Array:
+    """Zeros like A from the beginning of a cache line on: vectors of a tile then do not cross one."""
+    room = np.zeros(size + LINE // A.itemsize, A.dtype)
+    skip = -room.ctypes.data % LINE // A.itemsize
+    return room[skip : skip + size]
+
+
+@compiled
+def room_for_rows(r: int, A: Array) -> Array:
+    """Zeros like A for a row of r in each lane, one after another."""
+    return aligned_zeros(LANES * width_of(r, A.itemsize), A)
+
+
+@compiled
+def width_of(r: int, itemsize: int) -> int:
+    """r and as many more as fill whole tiles."""
+    return max(-(-r * itemsize // BYTES), 2) * BYTES // itemsize
+
+
+@compiled
+def tile_width(left: int, itemsize: int) -> int:
+    """How many entries the next tile has, of those that are left: three vectors, or two where that comes out even."""
+    vectors = left * itemsize // BYTES
+    return (2 if vectors in (2, 4) else 3) * BYTES // itemsize
+
+
+@compiled
+def laid(B: Array) -> Array:
+    """B (p×q) in tiles, one after another: of each, the rows."""
+    whole = aligned_zeros(len(B) * width_of(B.shape[1], B.itemsize), B)
+    lay(B, whole)
+    return whole
+
+
+@compiled
+def room(n: int, R: Array) -> Array:
+    """Where Rᵀ can be laid."""
+    return aligned_zeros(n * width_of(len(R), R.itemsize), R)
+
+
+@compiled
+def lay(B: Array, whole: Array) -> None:
+    """B (p×q) into such room, which holds zeros beyond."""
+    p, q = B.shape
+    across, at = len(whole) // p, 0
+    while at < across:
+        width = tile_width(across - at, B.itemsize)
+        for begin in range(0, p, LANES):  # Few rows at a time, which stay in the first cache level.
+            for k in range(at, min(at + width, q)):
+                for i in range(begin, min(begin + LANES, p)):
+                    whole[at * p + i * width + k - at] = B[i, k]
+        at += width
+
+
+@compiled
+def laid_in_rows(X: Array) -> Array:
+    """Xᵀ, row after row, each with zeros up to whole tiles, and zeros for rows up to a multiple of four."""
+    F = room_in_rows(X.shape[1], X)
+    lay_in_rows(X, F)
+    return F
+
+
+@compiled
+def room_in_rows(m: int, X: Array) -> Array:
+    """Where Xᵀ (m×k) can be laid."""
+    return aligned_zeros((m + 3) // 4 * 4 * width_of(len(X), X.itemsize), X)
+
+
+@compiled
+def lay_in_rows(X: Array, F: Array) -> None:
+    """Xᵀ into such room, which holds zeros beyond."""
+    (k, m), across = X.shape, width_of(len(X), X.itemsize)
+    for begin in range(0, m, LANES):
+        for j in range(k):
+            for i in range(begin, min(begin + LANES, m)):
+                F[i * across + j] = X[j, i]
+
+
+@compiled
+def to_rows(x: Array, r: int, F: Array) -> None:
+    """F, whose rows lie one after another, ← r rows of x (…×LANES)."""
+    across = len(F) // LANES
+    for j in range(r):
+        for lane in range(LANES):
+            F[lane * across + j] = x[j, lane]
+
+
+@compiled
+def fold(sums: Array, S: Array) -> None:
+    """S (r×n) += sums, which are laid as Sᵀ; sums ← 0."""
+    r, n = S.shape
+    across, at = len(sums) // n, 0
+    while at < across:
+        width = tile_width(across - at, S.itemsize)
+        for begin in range(0, n, LANES):
+            for k in range(at, min(at + width, r)):
+                for j in range(begin, min(begin + LANES, n)):
+                    S[k, j] += sums[at * n + j * width + k - at]
+        at += width
+    sums[:] = 0
+
+
+@compiled
+def symmetric(G: Array, r: int) -> Array:
+    """The whole of what is laid above the diagonal."""
+    upper, whole = np.zeros((r, r)), np.empty((r, r))
+    fold(G, upper)
+    for k in range(r):
+        for j in range(k + 1):
+            whole[j, k] = whole[k, j] = upper[k, j]
+    return whole
+
+
+@compiled
+def inner_product(S: Array, R: Array) -> float:
+    """⟨S, R⟩ in float64."""
+    total = 0.0
+    for i in range(len(S)):
+        for j in range(S.shape[1]):
+            total += np.float64(S[i, j]) * R[i, j]
+    return total
+
+
+@compiled
+def added_up(parts: Array) -> Array:
+    """The first of the parts, and all others added to it."""
+    whole = parts[0]
+    for k in range(1, len(parts)):
+        whole += parts[k]
+    return whole
