@@ -103,13 +103,13 @@ def multiply(blocks: RowBlocks, R: Tensor) -> Tensor:
     if not compiled(blocks, R):
         return blocks.times(R.mT)
 
-    from rankscope.nmf.row_pass import multiply_rows  # noqa: PLC0415
+    from rankscope.nmf.row_pass import evaluate_rows  # noqa: PLC0415
 
-    T = _lying(R, blocks.shape[0])
-    directions, products = _numpy(R, T)
+    T, nothing = _lying(R, blocks.shape[0]), R.new_empty(0, 0)
+    directions, products, none = _numpy(R, T, nothing)
 
     def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        multiply_rows(A_b.numpy(), rows.start, directions, products, blocks.team)
+        evaluate_rows(A_b.numpy(), rows.start, directions, none, none, products, blocks.team)
         return ()
 
     blocks.total(visit, stretches=True)

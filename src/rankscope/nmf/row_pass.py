@@ -139,7 +139,7 @@ def evaluate_rows(
         at: the number of the first.
         R: (k×n).
         inner: transposed (k×r), what F is multiplied by; of no size where that is nothing.
-        X: F transposed (r×m).
+        X: F transposed (r×m); of no size where only T is wanted.
         T: gets R Aᵀ (k×m); of no size where that is not wanted.
         team: how many threads.
 
@@ -171,6 +171,8 @@ def _evaluate_rows(k: int, A: Array, at: int, R: Array, inner: Array, X: Array, 
             add_products(flat, start, lanes, n, columns, directions, products)
             to_lanes(products, q, lanes, c)
             store_lanes(c, lanes, T, at + start)
+        if not r:
+            continue
         load_lanes(X, at + start, lanes, x)
         add_gram(x, r, wide, G)
         if inner.size:
@@ -182,30 +184,9 @@ def _evaluate_rows(k: int, A: Array, at: int, R: Array, inner: Array, X: Array, 
         add_left(flat, start, lanes, n, columns, F, sums)
         if (start - begin) // LANES % FOLD == FOLD - 1:
             fold(sums, S_k)
-    fold(sums, S_k)
-    Gs[k] = symmetric(G, r)
-
-
-@compiled
-def multiply_rows(A: Array, at: int, R: Array, T: Array, team: int) -> None:
-    """Columns of T = R Aᵀ (k×m) for rows ``at`` … ``at + len(A)`` of the matrix, with R (k×n), by so many threads."""
-    parts = _parts(len(A), team)
-    together(_multiply_rows, parts, team, (parts, A, at, R, T))
-
-
-@compiled
-def _multiply_rows(part: int, parts: int, A: Array, at: int, R: Array, T: Array) -> None:
-    k, n = R.shape
-    flat, directions = A.reshape(A.size), laid(R.T)
-    columns, c, products = room_for_columns(R), room_for_lanes(k, A.dtype), room_for_rows(k, A)
-    begin, end = _share(part, parts, len(A))
-    for start in range(begin, end, LANES):
-        lanes = min(LANES, end - start)
-        find_columns(flat, start, lanes, n, columns)
-        products[:] = 0
-        add_products(flat, start, lanes, n, columns, directions, products)
-        to_lanes(products, k, lanes, c)
-        store_lanes(c, lanes, T, at + start)
+    if r:
+        fold(sums, S_k)
+        Gs[k] = symmetric(G, r)
 
 
 @compiled
