@@ -19,7 +19,7 @@ demo: $(VENV)/run.stamp
 	$(BIN)/rankscope demo
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 evidence: $(VENV)/run.stamp
 	$(BIN)/rankscope reproduce all

@@ -1,7 +1,7 @@
-"""Threads for row blocks: each worker takes whole blocks and runs its kernels on one core.
+"""Threads of Python's for row blocks that operations touch: widened from integers, filled in, or of another rule.
 
-A block small enough for a core's cache is too small to share between cores; two blocks side by side keep both busy,
-with nothing to wait for but the end of the pass.
+Each worker takes whole blocks and runs its operations on one core. A block small enough for a core's cache is too small
+to share between cores; two side by side keep both busy. What is compiled needs no workers (``team``).
 """
 
 import os
