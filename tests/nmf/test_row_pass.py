@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import laws
-from rankscope.nmf import packed_pass, passes, row_pass
+from rankscope.nmf import packed_pass, passes, row_pass, tiles
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
 from rankscope.nmf.rules import make_rule
@@ -41,6 +41,12 @@ def moved(F, Q, C, move):
             if Q[j, j] > 0:
                 F[:, j] = np.maximum(F[:, j] - (F @ Q[:, j] - C[:, j] + L1) / Q[j, j], 0)
     return F
+
+
+def evaluate_packed(packed, X, R, team):
+    F = tiles.room_in_rows(X.shape[1], X)
+    tiles.lay_in_rows(X, F)
+    return packed_pass.evaluate_packed(packed, R, F, tiles.laid(R.T), X.shape[1], team)
 
 
 def close(ours, expected, dtype):
@@ -134,7 +140,7 @@ def test_a_packed_matrix_gives_the_same_bits(shape, dtype):
     A, R, F, _ = problem(shape, dtype)
     A[3:5] = 0
     X = np.ascontiguousarray(F.T)
-    S, T, inner = packed_pass.evaluate_packed(packed_pass.pack(A), X, R, 1)
+    S, T, inner = evaluate_packed(packed_pass.pack(A), X, R, 1)
     close(S, X @ A, dtype)
     close(T, R @ A.T, dtype)
     expected_T = np.empty_like(X)
@@ -148,7 +154,7 @@ def test_a_packed_matrix_gives_the_same_bits(shape, dtype):
 def test_several_threads_take_the_products_of_one(team):
     A, R, F, Q = problem((1500, 700, 9))
     X, packed, nothing = np.ascontiguousarray(F.T), packed_pass.pack(A), np.empty((0, 0))
-    S, T, inner = packed_pass.evaluate_packed(packed, X, R, team)
+    S, T, inner = evaluate_packed(packed, X, R, team)
     np.testing.assert_allclose(S, X @ A, rtol=1e-12)
     np.testing.assert_allclose(T, R @ A.T, rtol=1e-12)
     assert inner == pytest.approx((S * R).sum(), rel=1e-12)

@@ -54,7 +54,7 @@ def _look_at_packed(
     A: Packed, theta: Array, sizes: Integers, j: int, team: int
 ) -> tuple[Array, Array, Array, Array, Array, Array]:
     L, R, P, Q, F, directions = _sides(theta, sizes, j, team)
-    S, T, inner = packed_pass.evaluate_laid(A, R, F, directions, sizes[0], team)
+    S, T, inner = packed_pass.evaluate_packed(A, R, F, directions, sizes[0], team)
     return P, Q, S, T, np.array(inner), _gradient(theta, sizes, j, (L, R, P, Q, S, T), team)
 
 

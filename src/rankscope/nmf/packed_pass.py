@@ -16,8 +16,6 @@ from rankscope.nmf.tiles import (
     aligned_zeros,
     fold,
     inner_product,
-    laid,
-    laid_in_rows,
     tile_width,
     width_of,
 )
@@ -60,24 +58,18 @@ def pack(A: Array) -> Packed:
 
 
 @compiled
-def evaluate_packed(A: Packed, X: Array, R: Array, team: int) -> tuple[Array, Array, float]:
-    """S = X A (k×n), T = R Aᵀ (k×m) and ⟨S, R⟩ for X (k×m) and R (k×n), by so many threads."""
-    return evaluate_laid(A, R, laid_in_rows(X), laid(R.T), X.shape[1], team)
-
-
-@compiled
-def evaluate_laid(A: Packed, R: Array, F: Array, directions: Array, m: int, team: int) -> tuple[Array, Array, float]:
-    """The same of ``laid_in_rows(X)`` and ``laid(R.T)``."""
+def evaluate_packed(A: Packed, R: Array, F: Array, directions: Array, m: int, team: int) -> tuple[Array, Array, float]:
+    """S = X A (k×n), T = R Aᵀ (k×m) and ⟨S, R⟩ for X (k×m), laid in rows as F, and R (k×n), laid as directions."""
     k, n = R.shape
     parts = min(team, max(1, A.numbers.size * k // ENOUGH))
     S, T = np.empty((parts, k, n), R.dtype), np.empty((k, m), R.dtype)
-    together(_evaluate_packed, parts, team, (A, F, directions, S, T))
+    together(_part, parts, team, (A, F, directions, S, T))
     whole = added_up(S)
     return whole, T, inner_product(whole, R)
 
 
 @compiled
-def _evaluate_packed(part: int, A: Packed, F: Array, directions: Array, S: Array, T: Array) -> None:
+def _part(part: int, A: Packed, F: Array, directions: Array, S: Array, T: Array) -> None:
     (parts, k, n), (_, m), groups = S.shape, T.shape, len(A.begins) - 1
     across, C, sums = width_of(k, T.itemsize), aligned_zeros(len(F), T), aligned_zeros(len(directions), T)
     first, end = part * groups // parts, (part + 1) * groups // parts

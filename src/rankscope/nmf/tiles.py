@@ -73,14 +73,6 @@ def lay(B: Array, whole: Array) -> None:
 
 
 @compiled
-def laid_in_rows(X: Array) -> Array:
-    """Xᵀ, row after row, each with zeros up to whole tiles, and zeros for rows up to a multiple of four."""
-    F = room_in_rows(X.shape[1], X)
-    lay_in_rows(X, F)
-    return F
-
-
-@compiled
 def room_in_rows(m: int, X: Array) -> Array:
     """Where Xᵀ (m×k) can be laid."""
     return aligned_zeros((m + 3) // 4 * 4 * width_of(len(X), X.itemsize), X)

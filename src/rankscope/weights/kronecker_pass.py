@@ -194,7 +194,7 @@ def _by_terms(rows: Array, K: int, i1: int) -> Array:
 @compiled
 def formed_forward(X: Array, B: Array, A: Array, bias: Array, team: int) -> tuple[Array, Array]:
     """X Wᵀ + b, and W."""
-    W = form(B, A)
+    W = _form(B, A)
     return dense_forward(X, W, bias, team), W
 
 
@@ -204,12 +204,12 @@ def formed_backward(
 ) -> tuple[Array, Array, Array, Array]:
     """The gradients of X, if that is wanted, B, A and b."""
     dX, dW, db = dense_backward(dY, X, W, wanted, team)
-    dB, dA = take_apart(dW, B, A)
+    dB, dA = _take_apart(dW, B, A)
     return dX, dB, dA, db
 
 
 @compiled
-def form(B: Array, A: Array) -> Array:
+def _form(B: Array, A: Array) -> Array:
     """W = Σ_k A_k ⊗ B_k."""
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape
     W = np.zeros((o1 * o2, i1 * i2), A.dtype)
@@ -225,7 +225,7 @@ def form(B: Array, A: Array) -> Array:
 
 
 @compiled
-def take_apart(dW: Array, B: Array, A: Array) -> tuple[Array, Array]:
+def _take_apart(dW: Array, B: Array, A: Array) -> tuple[Array, Array]:
     """The gradients of B and A for that of W."""
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape
     dB, dA = np.zeros_like(B), np.zeros_like(A)
