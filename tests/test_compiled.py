@@ -1,7 +1,12 @@
 """What is compiled is kept, until a file that it may come from changes."""
 
 import importlib.util
+import os
+import signal
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
 from rankscope import compiled as module
@@ -52,3 +57,56 @@ def test_the_digest_covers_files_that_call_each_other(monkeypatch):
     monkeypatch.undo()
     module.source.cache_clear()
     assert module.source() == before
+
+
+def test_python_gets_numbers_only():
+    @module.compiled
+    def doubled(x):
+        return 2 * x
+
+    assert doubled(3.0) == 6.0
+    with pytest.raises(TypeError, match="doubled must give numbers, got an array; let it write into one it is given"):
+        doubled(np.ones(3))
+
+
+INTERRUPTED = """
+import os, signal, threading, time, torch
+from rankscope import DeepNMF, NMF
+from rankscope.weights import Kronecker, StructuredLinear
+threads, waits = int(os.environ["THREADS"]), [0.01 + 0.002 * k for k in range(25)]
+torch.set_num_threads(threads)
+A = torch.rand(300, 60)
+layer, x = StructuredLinear(Kronecker(64, 64)), torch.rand(16, 64)
+
+def fit(model):
+    model.set_params(max_iter=10**7, stop="none").fit(A)
+
+def train():
+    while True:
+        layer(x).sum().backward()
+
+def shoot(wait):
+    time.sleep(wait)
+    os.kill(os.getpid(), signal.SIGINT)
+
+NMF(4, max_iter=20).fit(A), DeepNMF((6, 4), solver="adam", max_iter=20).fit(A), layer(x).sum().backward()
+for work in (lambda: fit(NMF(4)), lambda: fit(DeepNMF((6, 4), solver="adam")), train):
+    for wait in waits:
+        shot = threading.Thread(target=shoot, args=(wait,))
+        try:
+            shot.start()
+            work()
+        except KeyboardInterrupt:
+            shot.join()
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_interrupt_is_an_interrupt_whatever_it_meets(threads):
+    def by_default():
+        # A test run in the background of a shell inherits an ignored SIGINT, and would hand it on.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    call = [sys.executable, "-W", "ignore", "-c", INTERRUPTED]
+    settings = os.environ | {"THREADS": str(threads)}
+    subprocess.run(call, check=True, timeout=120, env=settings, preexec_fn=by_default)

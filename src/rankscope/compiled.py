@@ -2,9 +2,14 @@
 
 What the compiler keeps of a function it renews when the function's own file changes. Ours call each other from file to
 file, so theirs is renewed when any file with compiled functions does.
+
+What Python calls gives numbers only, and writes arrays into those that it is given. To make a new array for Python the
+compiler runs some Python code whose errors it does not look at: an interrupt (Ctrl-C) that came while the machine code
+ran, and is noticed there, would be lost in an error about something else.
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,15 +26,29 @@ Index = np.uintp
 """Unsigned, so that no index is taken from the end."""
 
 Result = TypeVar("Result")
+_DECORATED = re.compile(rb"^@(compiled|inner)$", re.MULTILINE)
 
 
 def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Compile for the types it is called with. No Python is held while it runs, so threads run side by side.
+    """Compile what Python calls, for the types it is called with. It may give numbers, but no arrays.
 
-    Sums may be taken in any order and as fused multiply-adds; NaN and inf keep their meaning.
+    No Python is held while it runs, so threads run side by side. Sums may be taken in any order and as fused
+    multiply-adds; NaN and inf keep their meaning.
+
+    Raises:
+        TypeError: it gives an array, when it is first called.
     """
-    dispatcher = njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})(function)
-    dispatcher._cache = _Cache(function)
+    return _compiled(function, _Given(function))
+
+
+def inner(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Compile what only compiled functions call, likewise: Python cannot."""
+    return _compiled(function, _Cache(function), no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def _compiled(function: Callable[..., Result], cache: "_Cache", **how: bool) -> Callable[..., Result]:
+    dispatcher = njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"}, **how)(function)
+    dispatcher._cache = cache
     return dispatcher
 
 
@@ -41,10 +60,21 @@ class _Cache(FunctionCache):
         self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, source())
 
 
+class _Given(_Cache):
+    """Of a function that Python calls."""
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        if "array(" in str(data.signature.return_type):
+            raise TypeError(
+                f"{data.fndesc.qualname} must give numbers, got an array; let it write into one it is given"
+            )
+        super().save_overload(sig, data)
+
+
 @cache
 def source() -> str:
     """A digest of every file with compiled functions, and of what makes their instructions."""
     files = sorted(Path(__file__).parent.rglob("*.py"))
     texts = [file.read_bytes() for file in files if file.stem in ("compiled", "vectors", "team")]
-    texts += [text for file in files if b"\n@compiled\n" in (text := file.read_bytes())]
+    texts += [text for file in files if _DECORATED.search(text := file.read_bytes())]
     return hashlib.sha256(b"".join(texts)).hexdigest()

@@ -11,6 +11,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from rankscope.compiled import Array, inner
+
 BYTES = 32
 """Of a vector: a register of x86 processors since 2013; where they are of another length the compiler makes do."""
 ONE, TWO, THREE = (0,), (0, 0), (0, 0, 0)
@@ -129,6 +131,17 @@ def turn_square(typing: Any, array: Any, index: Any, row: Any, other: Any, there
 
     integer = types.intp
     return types.none(array, integer, integer, array, integer, integer), generate
+
+
+@inner
+def add_up(parts: Array, whole: Array) -> None:
+    """whole ← Σ_k parts_k, matrices."""
+    for i in range(whole.shape[0]):
+        for j in range(whole.shape[1]):
+            total = parts[0, i, j]
+            for k in range(1, len(parts)):
+                total += parts[k, i, j]
+            whole[i, j] = total
 
 
 def _places(context: Any, builder: Any, signature: Any, arguments: Any, vectors: Any) -> list[Any]:

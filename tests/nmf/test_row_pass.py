@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import laws
+from rankscope.compiled import compiled
 from rankscope.nmf import packed_pass, passes, row_pass, tiles
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
@@ -43,10 +44,32 @@ def moved(F, Q, C, move):
     return F
 
 
-def evaluate_packed(packed, X, R, team):
+@compiled
+def _evaluate_packed(packed, X, R, S, T, team):
     F = tiles.room_in_rows(X.shape[1], X)
     tiles.lay_in_rows(X, F)
-    return packed_pass.evaluate_packed(packed, R, F, tiles.laid(R.T), X.shape[1], team)
+    return packed_pass.evaluate_packed(packed, R, F, tiles.laid(R.T), S, T, team)
+
+
+def evaluate_packed(packed, X, R, team):
+    S, T = np.empty_like(R), np.empty_like(X)
+    return S, T, _evaluate_packed(packed, X, R, S, T, team)
+
+
+def move_rows(A, at, R, Q, X, after, move, team):
+    S, G = np.empty_like(R), np.empty((len(R), len(R)))
+    return S, G, *row_pass.move_rows(A, at, R, Q, L1, X, after, move, True, S, G, team)
+
+
+def evaluate_rows(A, R, between, X, T, team):
+    S, G = np.empty_like(R) if len(X) else np.empty((0, 0), R.dtype), np.empty((len(X), len(X)))
+    return S, G, row_pass.evaluate_rows(A, 0, R, between, X, T, S, G, team)
+
+
+def move_columns(X, Q, C, l1, move):
+    after = np.empty_like(X)
+    row_pass.move_columns(X, Q, C, l1, move, after)
+    return after
 
 
 def close(ours, expected, dtype):
@@ -61,7 +84,7 @@ def test_a_pass_moves_rows_and_sums_what_they_leave(shape, dtype, move, team):
     A, R, F, Q = problem(shape, dtype)
     C, X = A @ R.T, np.ascontiguousarray(F.T)
     after = np.empty_like(X)
-    S, G, violation, scale = row_pass.move_rows(A, 0, R, Q, L1, X, after, move, True, team)
+    S, G, violation, scale = move_rows(A, 0, R, Q, X, after, move, team)
     close(after.T, moved(F, Q, C, move), dtype)
     close(S, after @ A, dtype)
     wide = after.astype(np.float64)
@@ -76,8 +99,8 @@ def test_parts_of_the_rows_add_up_to_all(move):
     A, R, F, Q = problem((300, 90, 7))
     X = np.ascontiguousarray(F.T)
     whole, parts = np.empty_like(X), np.empty_like(X)
-    S, G, *_ = row_pass.move_rows(A, 0, R, Q, L1, X, whole, move, False, 2)
-    sums = [row_pass.move_rows(A[at : at + 101], at, R, Q, L1, X, parts, move, False, 1) for at in (0, 101, 202)]
+    S, G, *_ = move_rows(A, 0, R, Q, X, whole, move, 2)
+    sums = [move_rows(A[at : at + 101], at, R, Q, X, parts, move, 1) for at in (0, 101, 202)]
     np.testing.assert_array_equal(whole, parts)
     np.testing.assert_allclose(S, sum(part[0] for part in sums), rtol=1e-12)
     np.testing.assert_allclose(G, sum(part[1] for part in sums), rtol=1e-12)
@@ -92,7 +115,7 @@ def test_a_look_takes_both_products(shape, inner, team):
     L = F if not inner else np.random.default_rng(2).random((len(A), len(R) + 2))
     X, T = np.ascontiguousarray(L.T), np.empty((len(R), len(A)))
     between = np.ascontiguousarray(wider.T) if inner else np.empty((0, 0))
-    S, G, with_R = row_pass.evaluate_rows(A, 0, R, between, X, T, team)
+    S, G, with_R = evaluate_rows(A, R, between, X, T, team)
     np.testing.assert_allclose(T, R @ A.T, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(S, ((L @ wider if inner else L).T) @ A, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(G, L.T @ L, rtol=1e-12)
@@ -112,9 +135,9 @@ def test_a_dead_component_stays_and_nan_is_not_hidden():
     A, R, F, Q = problem((5, 20, 3))
     X, C = np.ascontiguousarray(F.T), np.ascontiguousarray((A @ R.T).T)
     Q[1], Q[:, 1] = 0, 0
-    np.testing.assert_array_equal(row_pass.move_columns(X, Q, C, 0.0, MOVES[0])[1], X[1])
+    np.testing.assert_array_equal(move_columns(X, Q, C, 0.0, MOVES[0])[1], X[1])
     C[0, 2] = np.nan
-    after = row_pass.move_columns(X, Q, C, 0.0, MOVES[0])
+    after = move_columns(X, Q, C, 0.0, MOVES[0])
     assert np.isnan(after[0, 2])
     assert np.isfinite(after[:, [0, 1, 3, 4]]).all()
 
@@ -144,7 +167,7 @@ def test_a_packed_matrix_gives_the_same_bits(shape, dtype):
     close(S, X @ A, dtype)
     close(T, R @ A.T, dtype)
     expected_T = np.empty_like(X)
-    expected_S, _, expected = row_pass.evaluate_rows(A, 0, R, np.empty((0, 0), dtype), X, expected_T, 1)
+    expected_S, _, expected = evaluate_rows(A, R, np.empty((0, 0), dtype), X, expected_T, 1)
     np.testing.assert_array_equal(S, expected_S)
     np.testing.assert_array_equal(T, expected_T)
     assert inner == expected
@@ -159,12 +182,12 @@ def test_several_threads_take_the_products_of_one(team):
     np.testing.assert_allclose(T, R @ A.T, rtol=1e-12)
     assert inner == pytest.approx((S * R).sum(), rel=1e-12)
     one, several = np.empty_like(T), np.empty_like(T)
-    row_pass.evaluate_rows(A, 0, R, nothing, nothing, one, 1)
-    row_pass.evaluate_rows(A, 0, R, nothing, nothing, several, team)
+    evaluate_rows(A, R, nothing, nothing, one, 1)
+    evaluate_rows(A, R, nothing, nothing, several, team)
     np.testing.assert_array_equal(one, several)
     np.testing.assert_array_equal(one, T)
     row_pass.solve_rows(A, 0, R, Q, L1, one, 50, 1e-6, 1)
     row_pass.solve_rows(A, 0, R, Q, L1, several, 50, 1e-6, team)
     np.testing.assert_array_equal(one, several)
-    again = [row_pass.evaluate_rows(A, 0, R, nothing, X, np.empty_like(T), team)[0] for _ in range(2)]
+    again = [evaluate_rows(A, R, nothing, X, np.empty_like(T), team)[0] for _ in range(2)]
     np.testing.assert_array_equal(*again)

@@ -9,15 +9,16 @@ from rankscope.compiled import compiled
 from rankscope.weights.products import (
     Matrix,
     add_product,
-    column_sums,
     copy_sum,
     multiply,
     multiply_turned,
     padded,
     padded_turned,
     share,
+    sum_columns,
     turn,
     whole,
+    whole_of,
 )
 
 DTYPES = [np.float64, np.float32]
@@ -44,7 +45,7 @@ def add(C, A, B, m, p, n, turned):
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize(("m", "p", "n"), SIZES)
 def test_a_product_is_added_to_what_is_there(m, p, n, turned, dtype):
-    A, B, width = normal(m, p, dtype=dtype), normal(p, n, seed=1, dtype=dtype), whole(n, np.empty(0, dtype))
+    A, B, width = normal(m, p, dtype=dtype), normal(p, n, seed=1, dtype=dtype), whole_of(n, np.dtype(dtype).itemsize)
     assert n <= width < n + 32 // np.dtype(dtype).itemsize
     flat = np.concatenate([[7], (A.T if turned else A).ravel()]).astype(dtype)
     below = np.concatenate([np.zeros(3), np.pad(B, ((0, 0), (0, width - n))).ravel()]).astype(dtype)
@@ -71,17 +72,30 @@ def test_a_turned_matrix_is_the_transpose(m, n, dtype):
     np.testing.assert_array_equal(C[:, m], 5)
 
 
+@compiled
+def multiply_all(A, B, turned_B, bias, D, one, other, turned, sums):
+    multiply(A, padded(B), bias, one)
+    multiply(A, padded_turned(turned_B), bias, other)
+    multiply_turned(A, D, turned)
+    sum_columns(A, sums)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("m", "p", "n"), SIZES)
 def test_products_of_arrays(m, p, n, dtype):
     A, B, bias = normal(m, p, dtype=dtype), normal(p, n, seed=1, dtype=dtype), normal(n, seed=2, dtype=dtype)
-    for right in (padded(B), padded_turned(np.ascontiguousarray(B.T))):
-        C = np.empty((m, n), dtype)
-        multiply(A, right, bias, C)
-        close(C, A @ B + bias)
     D = normal(m, n, seed=3, dtype=dtype)
-    close(multiply_turned(A, D), A.T @ D)
-    close(column_sums(A), A.sum(0))
+    one, other, turned, sums = (
+        np.empty((m, n), dtype),
+        np.empty((m, n), dtype),
+        np.empty((p, n), dtype),
+        np.empty(p, dtype),
+    )
+    multiply_all(A, B, np.ascontiguousarray(B.T), bias, D, one, other, turned, sums)
+    close(one, A @ B + bias)
+    np.testing.assert_array_equal(one, other)
+    close(turned, A.T @ D)
+    close(sums, A.sum(0))
 
 
 @compiled
@@ -96,10 +110,17 @@ def test_a_row_is_added_to_all(n):
     np.testing.assert_array_equal(C, A + b)
 
 
+@compiled
+def share_all(bounds, rows):
+    for part in range(len(bounds)):
+        bounds[part, 0], bounds[part, 1] = share(part, len(bounds), rows)
+
+
 @pytest.mark.parametrize("rows", [1, 4, 30, 257])
 @pytest.mark.parametrize("parts", [1, 2, 5])
 def test_parts_share_all_rows(rows, parts):
-    bounds = [share(part, parts, rows) for part in range(parts)]
+    bounds = np.empty((parts, 2), np.int64)
+    share_all(bounds, rows)
     assert bounds[0][0] == 0
     assert bounds[-1][1] == rows
     assert all(end == begin for (_, end), (begin, _) in pairwise(bounds))

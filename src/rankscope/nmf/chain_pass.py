@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rankscope.compiled import Array, Integers, compiled
+from rankscope.compiled import Array, Integers, compiled, inner
 from rankscope.nmf import packed_pass, row_pass, tiles
 from rankscope.nmf.packed_pass import Packed
 from rankscope.team import together
@@ -41,34 +41,47 @@ class Look(NamedTuple):
 
 def look(A: Packed | Array, theta: Array, sizes: Integers, j: int, team: int) -> Look:
     """One pass over A (m×n), by so many threads."""
+    m, n, r = sizes[0], sizes[-1], sizes[j]
+    (P, Q), inner, gradient = np.empty((2, r, r)), np.empty(()), np.empty_like(theta)
+    S, T = np.empty((r, n), theta.dtype), np.empty((r, m), theta.dtype)
     if isinstance(A, Packed):
-        return Look(*_look_at_packed(A, theta, sizes, j, team))
-    L, R, P, Q, _, _ = _sides(theta, sizes, j, team)
-    T = np.empty_like(L)
-    S, _, inner = row_pass.evaluate_rows(A, 0, R, np.empty((0, 0), A.dtype), L, T, team)
-    return Look(P, Q, S, T, np.array(inner), _gradient(theta, sizes, j, (L, R, P, Q, S, T), team))
+        _look_at_packed(A, theta, sizes, j, team, P, Q, S, T, inner, gradient)
+        return Look(P, Q, S, T, inner, gradient)
+    L, R, nothing = np.empty_like(T), np.empty_like(S), np.empty((0, 0), theta.dtype)
+    _take_sides(theta, sizes, j, team, L, R, P, Q)
+    inner[()] = row_pass.evaluate_rows(A, 0, R, nothing, L, T, S, np.empty((r, r)), team)
+    _take_gradient(theta, sizes, j, (L, R, P, Q, S, T), team, gradient)
+    return Look(P, Q, S, T, inner, gradient)
 
 
 @compiled
 def _look_at_packed(
-    A: Packed, theta: Array, sizes: Integers, j: int, team: int
-) -> tuple[Array, Array, Array, Array, Array, Array]:
-    L, R, P, Q, F, directions = _sides(theta, sizes, j, team)
-    S, T, inner = packed_pass.evaluate_packed(A, R, F, directions, sizes[0], team)
-    return P, Q, S, T, np.array(inner), _gradient(theta, sizes, j, (L, R, P, Q, S, T), team)
-
-
-@compiled
-def _sides(theta: Array, sizes: Integers, j: int, team: int) -> tuple[Array, Array, Array, Array, Array, Array]:
-    """Lᵀ (r_j×m), R (r_j×n), in float64 LᵀL and RRᵀ, and both sides as a pass over a packed A takes them."""
-    r, m, n = sizes[j], sizes[0], sizes[-1]
-    L, R, P, Q = np.empty((r, m), theta.dtype), np.empty((r, n), theta.dtype), np.empty((r, r)), np.empty((r, r))
-    F, directions = tiles.room_in_rows(m, R), tiles.room(n, R)
+    A: Packed,
+    theta: Array,
+    sizes: Integers,
+    j: int,
+    team: int,
+    P: Array,
+    Q: Array,
+    S: Array,
+    T: Array,
+    inner: Array,
+    gradient: Array,
+) -> None:
+    L, R, F, directions = np.empty_like(T), np.empty_like(S), tiles.room_in_rows(sizes[0], S), tiles.room(sizes[-1], S)
     together(_side, 2, min(team, 2), (theta, sizes, j, L, R, P, Q, F, directions))
-    return L, R, P, Q, F, directions
+    inner[()] = packed_pass.evaluate_packed(A, R, F, directions, S, T, team)
+    together(_gradient_of_side, 2, min(team, 2), (theta, sizes, j, (L, R, P, Q, S, T), gradient))
 
 
 @compiled
+def _take_sides(theta: Array, sizes: Integers, j: int, team: int, L: Array, R: Array, P: Array, Q: Array) -> None:
+    """Lᵀ (r_j×m), R (r_j×n) and in float64 LᵀL and RRᵀ."""
+    nowhere = np.empty(0, theta.dtype)
+    together(_side, 2, min(team, 2), (theta, sizes, j, L, R, P, Q, nowhere, nowhere))
+
+
+@inner
 def _side(
     part: int,
     theta: Array,
@@ -81,54 +94,60 @@ def _side(
     F: Array,
     directions: Array,
 ) -> None:
-    """What lies left of the place, or right of it."""
+    """What lies left of the place, or right of it; and as a pass over a packed A takes it, where there is room."""
     if part == 0:
-        wide = _product(_left(theta, sizes, j))
-        L[:], P[:] = wide, _gram(wide)
-        tiles.lay_in_rows(L, F)
+        _form(_left(theta, sizes, j), L, P)
+        if F.size:
+            tiles.lay_in_rows(L, F)
     else:
-        wide = _product(_right(theta, sizes, j))
-        R[:], Q[:] = wide, _gram(wide)
-        tiles.lay(R.T, directions)
+        _form(_right(theta, sizes, j), R, Q)
+        if directions.size:
+            tiles.lay(R.T, directions)
 
 
 Seen = tuple[Array, Array, Array, Array, Array, Array]
 
 
 @compiled
-def _gradient(theta: Array, sizes: Integers, j: int, seen: Seen, team: int) -> Array:
+def _take_gradient(theta: Array, sizes: Integers, j: int, seen: Seen, team: int, whole: Array) -> None:
     """∇ ½‖A − L R‖² from Lᵀ, R, P, Q, S and Tᵀ."""
-    whole = np.empty_like(theta)
     together(_gradient_of_side, 2, min(team, 2), (theta, sizes, j, seen, whole))
-    return whole
 
 
-@compiled
+@inner
 def _gradient_of_side(part: int, theta: Array, sizes: Integers, j: int, seen: Seen, whole: Array) -> None:
     L, R, P, Q, S, T = seen
     if part == 0:
-        to_left = _combined(Q.astype(theta.dtype), L) - T
-        for i, gradient in enumerate(_pulled_back(_left(theta, sizes, j), to_left)):
-            _factor(whole, sizes, j - 1 - i)[:] = gradient.T
+        for i, part_of_it in enumerate(_pulled_back(_left(theta, sizes, j), _for_product(Q, L, T))):
+            _copy(part_of_it.T, _factor(whole, sizes, j - 1 - i))
     else:
-        to_right = _combined(P.astype(theta.dtype), R) - S
-        for i, gradient in enumerate(_pulled_back(_right(theta, sizes, j), to_right)):
-            _factor(whole, sizes, j + i)[:] = gradient
+        for i, part_of_it in enumerate(_pulled_back(_right(theta, sizes, j), _for_product(P, R, S))):
+            _copy(part_of_it, _factor(whole, sizes, j + i))
 
 
-@compiled
+@inner
+def _for_product(P: Array, R: Array, S: Array) -> Array:
+    """∂/∂R = P R − S."""
+    E = _combined(P.astype(R.dtype), R)
+    for i in range(len(E)):
+        for k in range(E.shape[1]):
+            E[i, k] -= S[i, k]
+    return E
+
+
+@inner
 def _left(theta: Array, sizes: Integers, j: int) -> list[Array]:
     """F₁ᵀ, …, F_jᵀ."""
     return [_transposed(_factor(theta, sizes, i)) for i in range(j)]
 
 
-@compiled
+@inner
 def _right(theta: Array, sizes: Integers, j: int) -> list[Array]:
     """F_L, …, F_{j+1}."""
     return [_factor(theta, sizes, i) for i in range(len(sizes) - 2, j - 1, -1)]
 
 
-@compiled
+@inner
 def _factor(theta: Array, sizes: Integers, i: int) -> Array:
     """F_{i+1}, where it lies in θ."""
     begin = 0
@@ -138,16 +157,21 @@ def _factor(theta: Array, sizes: Integers, i: int) -> Array:
     return theta[begin : begin + a * b].reshape(a, b)
 
 
-@compiled
-def _product(side: list[Array]) -> Array:
-    """… W₂ W₁ B₀ in float64."""
+@inner
+def _form(side: list[Array], whole: Array, gram: Array) -> None:
+    """B = … W₂ W₁ B₀, and B Bᵀ, both by way of float64."""
     B = side[0].astype(np.float64)
     for W in side[1:]:
         B = _combined(W.astype(np.float64), B)
-    return B
+    _copy(B, whole)
+    for i in range(len(B)):
+        for k in range(0, i + 1, 4):
+            _four_dots(B[i], B, k, gram[i])
+        for k in range(i):
+            gram[k, i] = gram[i, k]
 
 
-@compiled
+@inner
 def _pulled_back(side: list[Array], E: Array) -> list[Array]:
     """The gradients for W_k, …, W₁ and B₀, from that for W_k … W₁ B₀."""
     before = [side[0]]
@@ -161,7 +185,7 @@ def _pulled_back(side: list[Array], E: Array) -> list[Array]:
     return parts
 
 
-@compiled
+@inner
 def _combined(W: Array, B: Array) -> Array:
     """W B, for long rows of B: four of them at a time, for a quarter of the loads and stores."""
     (p, q), zero = W.shape, W.dtype.type(0)
@@ -177,7 +201,7 @@ def _combined(W: Array, B: Array) -> Array:
     return whole
 
 
-@compiled
+@inner
 def _dots(E: Array, B: Array) -> Array:
     """E Bᵀ, for long rows of both."""
     whole = np.empty((len(E), len(B)), E.dtype)
@@ -187,19 +211,7 @@ def _dots(E: Array, B: Array) -> Array:
     return whole
 
 
-@compiled
-def _gram(B: Array) -> Array:
-    """B Bᵀ."""
-    r = len(B)
-    whole = np.empty((r, r), B.dtype)
-    for i in range(r):
-        for k in range(0, i + 1, 4):
-            _four_dots(B[i], B, k, whole[i])
-        whole[: i + 1, i] = whole[i, : i + 1]
-    return whole
-
-
-@compiled
+@inner
 def _four_dots(e: Array, B: Array, k: int, out: Array) -> None:
     """out_k … out_{k+3} ← e times these rows of B, as far as there are so many."""
     last = len(B) - 1
@@ -214,6 +226,15 @@ def _four_dots(e: Array, B: Array, k: int, out: Array) -> None:
     out[k], out[k1], out[k2], out[k3] = s0, s1, s2, s3
 
 
-@compiled
+@inner
 def _transposed(B: Array) -> Array:
-    return np.ascontiguousarray(B.T)
+    whole = np.empty((B.shape[1], len(B)), B.dtype)
+    _copy(B.T, whole)
+    return whole
+
+
+@inner
+def _copy(B: Array, whole: Array) -> None:
+    for i in range(len(whole)):
+        for k in range(whole.shape[1]):
+            whole[i, k] = B[i, k]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rankscope.compiled import Array, Index, Integers, compiled
+from rankscope.compiled import Array, Index, Integers, inner
 from rankscope.nmf.tiles import LANES, tile_width, to_rows, width_of
 from rankscope.vectors import BYTES, THREE, TWO, add_scaled, load, store
 
@@ -28,7 +28,7 @@ class Columns(NamedTuple):
     """How many columns a panel has."""
 
 
-@compiled
+@inner
 def room_for_columns(R: Array) -> Columns:
     """Room for the columns of A (…×n) that are multiplied with R (r×n)."""
     r, n = R.shape
@@ -36,7 +36,7 @@ def room_for_columns(R: Array) -> Columns:
     return Columns(np.zeros((LANES // 4, n + 1), np.int32), np.zeros((LANES // 4, -(-n // panel)), np.int64), panel)
 
 
-@compiled
+@inner
 def find_columns(A: Array, start: int, rows: int, n: int, columns: Columns) -> None:
     """The columns of so many rows of A from ``start`` on."""
     seen = np.zeros(n, np.uint8)
@@ -55,7 +55,7 @@ def find_columns(A: Array, start: int, rows: int, n: int, columns: Columns) -> N
             counts[k] = place - begin
 
 
-@compiled
+@inner
 def add_products(A: Array, start: int, rows: int, n: int, columns: Columns, R: Array, c: Array) -> None:
     """c_i += Σ_j a_ij R_j for so many rows i of A from ``start`` on."""
     across = len(c) // LANES
@@ -66,7 +66,7 @@ def add_products(A: Array, start: int, rows: int, n: int, columns: Columns, R: A
             multiply_four(A, four, numbers, k * columns.panel, count, R, c, 4 * group * across, across)
 
 
-@compiled
+@inner
 def add_left(A: Array, start: int, rows: int, n: int, columns: Columns, F: Array, S: Array) -> None:
     """S_j += Σ_i a_ij f_i for so many rows i of A from ``start`` on."""
     across = len(F) // LANES
@@ -77,7 +77,7 @@ def add_left(A: Array, start: int, rows: int, n: int, columns: Columns, F: Array
             _spread(A, four, numbers, k * columns.panel, count, F, 4 * group * across, across, S, False)
 
 
-@compiled
+@inner
 def add_gram(x: Array, r: int, wide: Array, G: Array) -> None:
     """G += x xᵀ in float64, but for what lies below the tiles of the diagonal; ``wide`` is room for x."""
     across, every = len(G) // r, np.arange(r).astype(np.int32)
@@ -86,7 +86,7 @@ def add_gram(x: Array, r: int, wide: Array, G: Array) -> None:
         _spread(wide, four_rows(i, LANES, across), every, 0, r, wide, i * across, across, G, True)
 
 
-@compiled
+@inner
 def multiply_four(
     A: Array, four: Any, numbers: Integers, begin: int, count: int, R: Array, c: Array, to: int, across: int
 ) -> None:
@@ -101,7 +101,7 @@ def multiply_four(
         at += width
 
 
-@compiled
+@inner
 def _spread(
     A: Array,
     four: Any,
@@ -127,7 +127,7 @@ def _spread(
         at += width
 
 
-@compiled
+@inner
 def _add_inner(
     A: Array,
     four: Any,
@@ -157,7 +157,7 @@ def _add_inner(
     store(c, to + 3 * across, c3)
 
 
-@compiled
+@inner
 def _add_outer(
     A: Array,
     four: Any,
@@ -184,7 +184,7 @@ def _add_outer(
         store(S, tile + j * width, s)
 
 
-@compiled
+@inner
 def four_rows(i: int, end: int, n: int) -> tuple[int, int, int, int]:
     """Where rows i … i + 3 begin, the last one before ``end`` in place of those beyond."""
     last = end - 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.compiled import Array, compiled
+from rankscope.compiled import Array, compiled, inner
 from rankscope.team import together
 
 
@@ -22,7 +22,9 @@ def sweep_entries(F: Array, P: Array, Q: Array, C: Array, l2: float, sweeps: int
             for k in range(a):
                 for j in range(b):
                     left[j] += P[i, k] * F[k, j]
-            gradient = l2 * F[i] - C[i]
+            gradient = np.empty(b)
+            for j in range(b):
+                gradient[j] = l2 * F[i, j] - C[i, j]
             for k in range(b):
                 for j in range(b):
                     gradient[j] += left[k] * Q[k, j]
@@ -52,10 +54,13 @@ def sum_of_squares(a: Array, team: int) -> float:
     """‖a‖² of a vector, in float64, by so many threads."""
     totals = np.empty(team)
     together(_sum_of_squares, team, team, (a, totals))
-    return totals.sum()
+    total = 0.0
+    for part in range(team):
+        total += totals[part]
+    return total
 
 
-@compiled
+@inner
 def _sum_of_squares(part: int, a: Array, totals: Array) -> None:
     total, parts = 0.0, len(totals)
     for i in range(part * a.size // parts, (part + 1) * a.size // parts):
@@ -64,16 +69,16 @@ def _sum_of_squares(part: int, a: Array, totals: Array) -> None:
 
 
 @compiled
-def adam(theta: Array, gradient: Array, first: Array, second: Array, step: Any) -> tuple[Array, Array, Array]:
-    """θ, m and v after a ``Step`` of Adam from θ, g, m and v, vectors of one length."""
+def adam(
+    theta: Array, gradient: Array, first: Array, second: Array, step: Any, moved: Array, m: Array, v: Array
+) -> None:
+    """θ, m and v after a ``Step`` of Adam from θ, g, m and v, vectors of one length, into the last three."""
     kind = theta.dtype.type
     keep1, keep2, new1, new2 = kind(step.beta1), kind(step.beta2), kind(1 - step.beta1), kind(1 - step.beta2)
     rate, correction, epsilon, least = kind(step.rate), kind(step.correction), kind(step.epsilon), kind(step.least)
-    moved, m, v = np.empty_like(theta), np.empty_like(theta), np.empty_like(theta)
     for i in range(theta.size):
         g = gradient[i]
         m[i] = keep1 * first[i] + new1 * g
         v[i] = keep2 * second[i] + new2 * g * g
         to = theta[i] - rate * m[i] / (correction * np.sqrt(v[i]) + epsilon)
         moved[i] = least if to < least else to
-    return moved, m, v

@@ -7,42 +7,46 @@ from typing import Any
 
 import numpy as np
 
-from rankscope.compiled import Array, compiled
+from rankscope.compiled import Array, inner
 from rankscope.nmf.rules.rule import COORDINATES, MULTIPLICATION, Move
 from rankscope.nmf.tiles import LANES
 
 
-@compiled
+@inner
 def room_for_lanes(r: int, dtype: Any) -> Array:
     """Zeros for r rows of lanes, and as many more as let ``combine`` take four at a time."""
     return np.zeros(((r + 3) // 4 * 4, LANES), dtype)
 
 
-@compiled
+@inner
 def padded(Q: Array) -> Array:
     """Q with columns of zeros up to a multiple of four."""
     padded = np.zeros((len(Q), (Q.shape[1] + 3) // 4 * 4), Q.dtype)
-    padded[:, : Q.shape[1]] = Q
+    for i in range(len(Q)):
+        for j in range(Q.shape[1]):
+            padded[i, j] = Q[i, j]
     return padded
 
 
-@compiled
+@inner
 def load_lanes(X: Array, at: int, lanes: int, x: Array) -> None:
     """x ← ``lanes`` columns of X from ``at`` on, and 0 in the other lanes."""
     for j in range(len(X)):
-        x[j, :lanes] = X[j, at : at + lanes]
+        for lane in range(lanes):
+            x[j, lane] = X[j, at + lane]
         x[j, lanes:] = 0
 
 
-@compiled
+@inner
 def store_lanes(x: Array, lanes: int, X: Array, at: int) -> None:
     """``lanes`` columns of X from ``at`` on ← x; 0 in the other lanes of x, which stand for no row."""
     for j in range(len(X)):
-        X[j, at : at + lanes] = x[j, :lanes]
+        for lane in range(lanes):
+            X[j, at + lane] = x[j, lane]
         x[j, lanes:] = 0
 
 
-@compiled
+@inner
 def to_lanes(c: Array, r: int, lanes: int, x: Array) -> None:
     """x (r×LANES) ← c, whose rows lie one after another; 0 in the other lanes."""
     across = len(c) // LANES
@@ -52,7 +56,7 @@ def to_lanes(c: Array, r: int, lanes: int, x: Array) -> None:
         x[j, lanes:] = 0
 
 
-@compiled
+@inner
 def combine(weights: Array, x: Array, out: Array) -> None:
     """out ← Σ_k weights_k x_k in every lane; four terms at a time, for a quarter of the loads and stores."""
     for lane in range(LANES):
@@ -63,7 +67,7 @@ def combine(weights: Array, x: Array, out: Array) -> None:
             out[lane] += w0 * x[k, lane] + w1 * x[k + 1, lane] + w2 * x[k + 2, lane] + w3 * x[k + 3, lane]
 
 
-@compiled
+@inner
 def move_lanes(x: Array, c: Array, Q: Array, l1: float, move: Move, spare: Array) -> Array:
     """The lanes of x after one move: x itself or ``spare``."""
     r, zero = len(Q), x.dtype.type(0)
@@ -95,7 +99,7 @@ def move_lanes(x: Array, c: Array, Q: Array, l1: float, move: Move, spare: Array
     return spare
 
 
-@compiled
+@inner
 def violation_of(x: Array, c: Array, Q: Array, l1: float, lanes: int) -> float:
     """‖min(x Q − c + ℓ₁, diag(Q) ∘ x)‖² over the lanes."""
     slope, total = np.zeros(LANES, x.dtype), 0.0
@@ -109,7 +113,7 @@ def violation_of(x: Array, c: Array, Q: Array, l1: float, lanes: int) -> float:
     return total
 
 
-@compiled
+@inner
 def square_of(c: Array, r: int, lanes: int) -> float:
     total = 0.0
     for j in range(r):

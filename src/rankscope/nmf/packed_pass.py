@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rankscope.compiled import Array, Index, Integers, compiled
+from rankscope.compiled import Array, Index, Integers, compiled, inner
 from rankscope.nmf.columns import four_rows
 from rankscope.nmf.tiles import (
     FOLD,
     LANES,
-    added_up,
     aligned_zeros,
     fold,
     inner_product,
@@ -20,7 +19,7 @@ from rankscope.nmf.tiles import (
     width_of,
 )
 from rankscope.team import together
-from rankscope.vectors import BYTES, THREE, TWO, add_scaled, load, store
+from rankscope.vectors import BYTES, THREE, TWO, add_scaled, add_up, load, store
 
 ENOUGH = 2**16
 """Entries of A, columns of which some rows are 0 left out, times k that are worth another thread."""
@@ -37,38 +36,43 @@ class Packed(NamedTuple):
     """Where each group begins among them, and where the last one ends (⌈m/4⌉ + 1)."""
 
 
-@compiled
 def pack(A: Array) -> Packed:
     """A small matrix that many passes only look at: they need not find its columns again."""
-    (m, n), flat = A.shape, A.reshape(A.size)
+    m, n = A.shape
     begins = np.zeros((m + 3) // 4 + 1, np.int64)
     numbers, entries = np.empty(n * (len(begins) - 1), np.int32), np.empty(4 * n * (len(begins) - 1), A.dtype)
-    place = 0
+    found = _pack(A, entries, numbers, begins)
+    return Packed(entries[: 4 * found].copy(), numbers[:found].copy(), begins)
+
+
+@compiled
+def _pack(A: Array, entries: Array, numbers: Integers, begins: Integers) -> int:
+    """How many columns there are, of all groups."""
+    (m, n), flat, place = A.shape, A.reshape(A.size), 0
     for group in range(len(begins) - 1):
         i0, i1, i2, i3 = four_rows(4 * group, m, n)
         rows = min(4, m - 4 * group)
         for j in range(n):
             if flat[i0 + j] != 0 or flat[i1 + j] != 0 or flat[i2 + j] != 0 or flat[i3 + j] != 0:
                 numbers[place] = j
-                entries[4 * place : 4 * place + 4] = 0
-                entries[4 * place : 4 * place + rows] = A[4 * group : 4 * group + rows, j]
+                for i in range(4):
+                    entries[4 * place + i] = A[4 * group + i, j] if i < rows else 0
                 place += 1
         begins[group + 1] = place
-    return Packed(entries[: 4 * place].copy(), numbers[:place].copy(), begins)
+    return place
 
 
-@compiled
-def evaluate_packed(A: Packed, R: Array, F: Array, directions: Array, m: int, team: int) -> tuple[Array, Array, float]:
-    """S = X A (k×n), T = R Aᵀ (k×m) and ⟨S, R⟩ for X (k×m), laid in rows as F, and R (k×n), laid as directions."""
-    k, n = R.shape
-    parts = min(team, max(1, A.numbers.size * k // ENOUGH))
-    S, T = np.empty((parts, k, n), R.dtype), np.empty((k, m), R.dtype)
-    together(_part, parts, team, (A, F, directions, S, T))
-    whole = added_up(S)
-    return whole, T, inner_product(whole, R)
+@inner
+def evaluate_packed(A: Packed, R: Array, F: Array, directions: Array, S: Array, T: Array, team: int) -> float:
+    """S ← X A (k×n), T ← R Aᵀ (k×m), and ⟨S, R⟩ for X (k×m), laid in rows as F, and R (k×n), laid as directions."""
+    parts = min(team, max(1, A.numbers.size * len(R) // ENOUGH))
+    Ss = np.empty((parts, *R.shape), R.dtype)
+    together(_part, parts, team, (A, F, directions, Ss, T))
+    add_up(Ss, S)
+    return inner_product(S, R)
 
 
-@compiled
+@inner
 def _part(part: int, A: Packed, F: Array, directions: Array, S: Array, T: Array) -> None:
     (parts, k, n), (_, m), groups = S.shape, T.shape, len(A.begins) - 1
     across, C, sums = width_of(k, T.itemsize), aligned_zeros(len(F), T), aligned_zeros(len(directions), T)
@@ -92,7 +96,7 @@ def _part(part: int, A: Packed, F: Array, directions: Array, S: Array, T: Array)
                 T[j, i] = C[i * across + j]
 
 
-@compiled
+@inner
 def _add_both(
     A: Packed,
     group: int,

@@ -59,8 +59,8 @@ def move_first(
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
         given = A_b.numpy(), rows.start, directions, Q, penalty.l1
-        S, G, *residual = move_rows(*given, X, moved, move, measure, blocks.team)
-        terms = torch.from_numpy(S), torch.from_numpy(G)
+        S, G = terms = R.new_empty(R.shape), R.new_empty(len(R), len(R), dtype=torch.float64)
+        residual = move_rows(*given, X, moved, move, measure, S.numpy(), G.numpy(), blocks.team)
         return (*terms, *map(_number, residual)) if measure else terms
 
     return updated, blocks.total(visit_compiled, stretches=True)
@@ -91,8 +91,9 @@ def look(
     X, directions, products, between = _numpy(*given)
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        S, G, with_R = evaluate_rows(A_b.numpy(), rows.start, directions, between, X, products, blocks.team)
-        return torch.from_numpy(S), torch.from_numpy(G), _number(with_R)
+        S, G = R.new_empty(R.shape), R.new_empty(len(X), len(X), dtype=torch.float64)
+        given = A_b.numpy(), rows.start, directions, between, X, products
+        return S, G, _number(evaluate_rows(*given, S.numpy(), G.numpy(), blocks.team))
 
     S, G, with_R = blocks.total(visit_compiled, stretches=True)
     return None if Tt is None else Tt.mT, S, G, with_R
@@ -106,10 +107,10 @@ def multiply(blocks: RowBlocks, R: Tensor) -> Tensor:
     from rankscope.nmf.row_pass import evaluate_rows  # noqa: PLC0415
 
     T, nothing = _lying(R, blocks.shape[0]), R.new_empty(0, 0)
-    directions, products, none = _numpy(R, T, nothing)
+    directions, products, none, wide = _numpy(R, T, nothing, nothing.to(torch.float64))
 
     def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        evaluate_rows(A_b.numpy(), rows.start, directions, none, none, products, blocks.team)
+        evaluate_rows(A_b.numpy(), rows.start, directions, none, none, products, none, wide, blocks.team)
         return ()
 
     blocks.total(visit, stretches=True)

@@ -9,7 +9,7 @@ Parts of the rows are worked on side by side, by so many threads (``team``); the
 
 import numpy as np
 
-from rankscope.compiled import Array, compiled
+from rankscope.compiled import Array, compiled, inner
 from rankscope.nmf.columns import (
     add_gram,
     add_left,
@@ -34,7 +34,6 @@ from rankscope.nmf.rules.rule import COORDINATES, SWEEPS_PER_CHECK, Move
 from rankscope.nmf.tiles import (
     FOLD,
     LANES,
-    added_up,
     aligned_zeros,
     fold,
     inner_product,
@@ -45,6 +44,7 @@ from rankscope.nmf.tiles import (
     width_of,
 )
 from rankscope.team import together
+from rankscope.vectors import add_up
 
 SOLVED = 4
 """Parts for each thread where some rows take more sweeps than others."""
@@ -52,8 +52,19 @@ SOLVED = 4
 
 @compiled
 def move_rows(
-    A: Array, at: int, R: Array, Q: Array, l1: float, X: Array, moved: Array, move: Move, measure: bool, team: int
-) -> tuple[Array, Array, float, float]:
+    A: Array,
+    at: int,
+    R: Array,
+    Q: Array,
+    l1: float,
+    X: Array,
+    moved: Array,
+    move: Move,
+    measure: bool,
+    S: Array,
+    G: Array,
+    team: int,
+) -> tuple[float, float]:
     """The columns of X that belong to rows of A, moved; their part of S and G; and the sums of the KKT residual.
 
     Args:
@@ -66,18 +77,25 @@ def move_rows(
         moved: gets the factor after (r×m).
         move: how to move.
         measure: whether ‖v‖² and ‖C‖² of the factor before are wanted (see ``Subproblem.residual``).
+        S: gets FᵀA (r×n).
+        G: gets FᵀF (r×r) in float64.
         team: how many threads.
 
     Returns:
-        S = FᵀA (r×n), G = FᵀF (r×r) in float64, ‖v‖², ‖C‖².
+        ‖v‖², ‖C‖².
     """
     (r, n), parts = R.shape, _parts(len(A), team)
-    S, G, residual = np.empty((parts, r, n), R.dtype), np.empty((parts, r, r)), np.empty((parts, 2))
-    together(_move_rows, parts, team, (A, at, R, Q, l1, X, moved, move, measure, S, G, residual))
-    return added_up(S), added_up(G), residual[:, 0].sum(), residual[:, 1].sum()
+    Ss, Gs, residuals = np.empty((parts, r, n), R.dtype), np.empty((parts, r, r)), np.zeros((parts, 2))
+    together(_move_rows, parts, team, (A, at, R, Q, l1, X, moved, move, measure, Ss, Gs, residuals))
+    add_up(Ss, S)
+    add_up(Gs, G)
+    violation, scale = 0.0, 0.0
+    for k in range(parts):
+        violation, scale = violation + residuals[k, 0], scale + residuals[k, 1]
+    return violation, scale
 
 
-@compiled
+@inner
 def _move_rows(
     k: int,
     A: Array,
@@ -89,9 +107,9 @@ def _move_rows(
     moved: Array,
     move: Move,
     measure: bool,
-    S: Array,
+    Ss: Array,
     Gs: Array,
-    residual: Array,
+    residuals: Array,
 ) -> None:
     r, n = R.shape
     flat, directions, curvature = A.reshape(A.size), laid(R.T), padded(Q)
@@ -102,11 +120,11 @@ def _move_rows(
         room_for_lanes(r, A.dtype),
     )
     products, F = room_for_rows(r, A), room_for_rows(r, A)
-    sums, S_k = aligned_zeros(len(directions), R), S[k]
-    S_k[:] = 0
+    sums, S = aligned_zeros(len(directions), R), Ss[k]
+    S[:] = 0
     G, wide = np.zeros(r * width_of(r, 8)), np.zeros(LANES * width_of(r, 8))
     violation, scale = 0.0, 0.0
-    begin, end = _share(k, len(S), len(A))
+    begin, end = _share(k, len(Ss), len(A))
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)
         find_columns(flat, start, lanes, n, columns)
@@ -123,46 +141,52 @@ def _move_rows(
         add_left(flat, start, lanes, n, columns, F, sums)
         add_gram(y, r, wide, G)
         if (start - begin) // LANES % FOLD == FOLD - 1:
-            fold(sums, S_k)
-    fold(sums, S_k)
-    Gs[k], residual[k, 0], residual[k, 1] = symmetric(G, r), violation, scale
+            fold(sums, S)
+    fold(sums, S)
+    symmetric(G, Gs[k])
+    residuals[k, 0], residuals[k, 1] = violation, scale
 
 
 @compiled
 def evaluate_rows(
-    A: Array, at: int, R: Array, inner: Array, X: Array, T: Array, team: int
-) -> tuple[Array, Array, float]:
-    """Both products of rows of A with a chain as it is: their part of T = R Aᵀ, S = (F inner)ᵀA, G = FᵀF and ⟨S, R⟩.
+    A: Array, at: int, R: Array, between: Array, X: Array, T: Array, S: Array, G: Array, team: int
+) -> float:
+    """Both products of rows of A with a chain as it is: their part of T = R Aᵀ, S = (F B)ᵀA, G = FᵀF and ⟨S, R⟩.
 
     Args:
         A: rows ``at`` … ``at + len(A)`` of the matrix (…×n), contiguous.
         at: the number of the first.
         R: (k×n).
-        inner: transposed (k×r), what F is multiplied by; of no size where that is nothing.
+        between: Bᵀ (k×r), for what F is multiplied by; of no size where that is nothing.
         X: F transposed (r×m); of no size where only T is wanted.
         T: gets R Aᵀ (k×m); of no size where that is not wanted.
+        S: gets (F B)ᵀA (k×n); of no size where only T is wanted.
+        G: gets FᵀF (r×r) in float64.
         team: how many threads.
 
     Returns:
-        S (k×n), G (r×r) in float64, ⟨S, R⟩.
+        ⟨S, R⟩.
     """
-    (k, n), r, parts = R.shape, len(X), _parts(len(A), team)
-    S, G = np.empty((parts, k, n), R.dtype), np.empty((parts, r, r))
-    together(_evaluate_rows, parts, team, (A, at, R, inner, X, T, S, G))
-    whole = added_up(S)
-    return whole, added_up(G), inner_product(whole, R)
+    parts = _parts(len(A), team)
+    Ss, Gs = np.empty((parts, *S.shape), S.dtype), np.empty((parts, *G.shape))
+    together(_evaluate_rows, parts, team, (A, at, R, between, X, T, Ss, Gs))
+    add_up(Ss, S)
+    add_up(Gs, G)
+    return inner_product(S, R)
 
 
-@compiled
-def _evaluate_rows(k: int, A: Array, at: int, R: Array, inner: Array, X: Array, T: Array, S: Array, Gs: Array) -> None:
+@inner
+def _evaluate_rows(
+    k: int, A: Array, at: int, R: Array, between: Array, X: Array, T: Array, Ss: Array, Gs: Array
+) -> None:
     (q, n), r = R.shape, len(X)
-    flat, directions, weights = A.reshape(A.size), laid(R.T), padded(inner)
+    flat, directions, weights = A.reshape(A.size), laid(R.T), padded(between)
     columns, x, c = room_for_columns(R), room_for_lanes(r, A.dtype), room_for_lanes(q, A.dtype)
     products, F = room_for_rows(q, A), room_for_rows(q, A)
-    sums, S_k = aligned_zeros(len(directions), R), S[k]
-    S_k[:] = 0
+    sums, S = aligned_zeros(len(directions), R), Ss[k]
+    S[:] = 0
     G, wide = np.zeros(r * width_of(r, 8)), np.zeros(LANES * width_of(r, 8))
-    begin, end = _share(k, len(S), len(A))
+    begin, end = _share(k, len(Ss), len(A))
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)
         find_columns(flat, start, lanes, n, columns)
@@ -175,7 +199,7 @@ def _evaluate_rows(k: int, A: Array, at: int, R: Array, inner: Array, X: Array, 
             continue
         load_lanes(X, at + start, lanes, x)
         add_gram(x, r, wide, G)
-        if inner.size:
+        if between.size:
             for i in range(q):
                 combine(weights[i], x, c[i])
             to_rows(c, q, F)
@@ -183,10 +207,10 @@ def _evaluate_rows(k: int, A: Array, at: int, R: Array, inner: Array, X: Array, 
             to_rows(x, q, F)
         add_left(flat, start, lanes, n, columns, F, sums)
         if (start - begin) // LANES % FOLD == FOLD - 1:
-            fold(sums, S_k)
+            fold(sums, S)
     if r:
-        fold(sums, S_k)
-        Gs[k] = symmetric(G, r)
+        fold(sums, S)
+        symmetric(G, Gs[k])
 
 
 @compiled
@@ -206,7 +230,7 @@ def solve_rows(
     together(_solve_rows, parts, team, (parts, A, at, R, Q, l1, X, sweeps, tolerance))
 
 
-@compiled
+@inner
 def _solve_rows(
     part: int, parts: int, A: Array, at: int, R: Array, Q: Array, l1: float, X: Array, sweeps: int, tolerance: float
 ) -> None:
@@ -247,10 +271,13 @@ def squared_residual(A: Array, at: int, R: Array, X: Array, team: int) -> float:
     """
     totals = np.empty(_parts(len(A), team))
     together(_squared_residual, len(totals), team, (A, at, R, X, totals))
-    return totals.sum()
+    total = 0.0
+    for k in range(len(totals)):
+        total += totals[k]
+    return total
 
 
-@compiled
+@inner
 def _squared_residual(part: int, A: Array, at: int, R: Array, X: Array, totals: Array) -> None:
     (r, n), total, whole = R.shape, 0.0, laid(R)
     across = len(whole) // r
@@ -272,26 +299,24 @@ def _squared_residual(part: int, A: Array, at: int, R: Array, X: Array, totals: 
 
 
 @compiled
-def move_columns(X: Array, Q: Array, C: Array, l1: float, move: Move) -> Array:
-    """X (r×m) moved, every column by itself, where C (r×m) is known."""
-    r, m = X.shape
-    curvature, moved = padded(Q), np.empty_like(X)
+def move_columns(X: Array, Q: Array, C: Array, l1: float, move: Move, moved: Array) -> None:
+    """moved ← X (r×m) moved, every column by itself, where C (r×m) is known."""
+    (r, m), curvature = X.shape, padded(Q)
     x, spare, c = room_for_lanes(r, X.dtype), room_for_lanes(r, X.dtype), room_for_lanes(r, X.dtype)
     for start in range(0, m, LANES):
         lanes = min(LANES, m - start)
         load_lanes(X, start, lanes, x)
         load_lanes(C, start, lanes, c)
         store_lanes(move_lanes(x, c, curvature, l1, move, spare), lanes, moved, start)
-    return moved
 
 
-@compiled
+@inner
 def _parts(m: int, team: int) -> int:
     """Into how many parts so many rows are worth being divided."""
     return max(1, min(team, (m + LANES - 1) // LANES))
 
 
-@compiled
+@inner
 def _share(part: int, parts: int, m: int) -> tuple[int, int]:
     """Where a part of m rows begins and ends: at whole lanes."""
     groups = (m + LANES - 1) // LANES

@@ -6,7 +6,7 @@ tiles in single precision is put aside from time to time, so that sums stay smal
 
 import numpy as np
 
-from rankscope.compiled import Array, compiled
+from rankscope.compiled import Array, inner
 from rankscope.vectors import BYTES
 
 LANES = 128
@@ -17,7 +17,7 @@ FOLD = 8
 """Groups of lanes after which sums in single precision are put aside, so that they stay small."""
 
 
-@compiled
+@inner
 def aligned_zeros(size: int, A: Array) -> Array:
     """Zeros like A from the beginning of a cache line on: vectors of a tile then do not cross one."""
     room = np.zeros(size + LINE // A.itemsize, A.dtype)
@@ -25,26 +25,26 @@ def aligned_zeros(size: int, A: Array) -> Array:
     return room[skip : skip + size]
 
 
-@compiled
+@inner
 def room_for_rows(r: int, A: Array) -> Array:
     """Zeros like A for a row of r in each lane, one after another."""
     return aligned_zeros(LANES * width_of(r, A.itemsize), A)
 
 
-@compiled
+@inner
 def width_of(r: int, itemsize: int) -> int:
     """r and as many more as fill whole tiles."""
     return max(-(-r * itemsize // BYTES), 2) * BYTES // itemsize
 
 
-@compiled
+@inner
 def tile_width(left: int, itemsize: int) -> int:
     """How many entries the next tile has, of those that are left: three vectors, or two where that comes out even."""
     vectors = left * itemsize // BYTES
     return (2 if vectors in (2, 4) else 3) * BYTES // itemsize
 
 
-@compiled
+@inner
 def laid(B: Array) -> Array:
     """B (p×q) in tiles, one after another: of each, the rows."""
     whole = aligned_zeros(len(B) * width_of(B.shape[1], B.itemsize), B)
@@ -52,13 +52,13 @@ def laid(B: Array) -> Array:
     return whole
 
 
-@compiled
+@inner
 def room(n: int, R: Array) -> Array:
     """Where Rᵀ can be laid."""
     return aligned_zeros(n * width_of(len(R), R.itemsize), R)
 
 
-@compiled
+@inner
 def lay(B: Array, whole: Array) -> None:
     """B (p×q) into such room, which holds zeros beyond."""
     p, q = B.shape
@@ -72,13 +72,13 @@ def lay(B: Array, whole: Array) -> None:
         at += width
 
 
-@compiled
+@inner
 def room_in_rows(m: int, X: Array) -> Array:
     """Where Xᵀ (m×k) can be laid."""
     return aligned_zeros((m + 3) // 4 * 4 * width_of(len(X), X.itemsize), X)
 
 
-@compiled
+@inner
 def lay_in_rows(X: Array, F: Array) -> None:
     """Xᵀ into such room, which holds zeros beyond."""
     (k, m), across = X.shape, width_of(len(X), X.itemsize)
@@ -88,7 +88,7 @@ def lay_in_rows(X: Array, F: Array) -> None:
                 F[i * across + j] = X[j, i]
 
 
-@compiled
+@inner
 def to_rows(x: Array, r: int, F: Array) -> None:
     """F, whose rows lie one after another, ← r rows of x (…×LANES)."""
     across = len(F) // LANES
@@ -97,7 +97,7 @@ def to_rows(x: Array, r: int, F: Array) -> None:
             F[lane * across + j] = x[j, lane]
 
 
-@compiled
+@inner
 def fold(sums: Array, S: Array) -> None:
     """S (r×n) += sums, which are laid as Sᵀ; sums ← 0."""
     r, n = S.shape
@@ -112,18 +112,17 @@ def fold(sums: Array, S: Array) -> None:
     sums[:] = 0
 
 
-@compiled
-def symmetric(G: Array, r: int) -> Array:
-    """The whole of what is laid above the diagonal."""
-    upper, whole = np.zeros((r, r)), np.empty((r, r))
+@inner
+def symmetric(G: Array, whole: Array) -> None:
+    """The whole (r×r) of what is laid above the diagonal."""
+    upper = np.zeros(whole.shape)
     fold(G, upper)
-    for k in range(r):
+    for k in range(len(whole)):
         for j in range(k + 1):
             whole[j, k] = whole[k, j] = upper[k, j]
-    return whole
 
 
-@compiled
+@inner
 def inner_product(S: Array, R: Array) -> float:
     """⟨S, R⟩ in float64."""
     total = 0.0
@@ -131,12 +130,3 @@ def inner_product(S: Array, R: Array) -> float:
         for j in range(S.shape[1]):
             total += np.float64(S[i, j]) * R[i, j]
     return total
-
-
-@compiled
-def added_up(parts: Array) -> Array:
-    """The first of the parts, and all others added to it."""
-    whole = parts[0]
-    for k in range(1, len(parts)):
-        whole += parts[k]
-    return whole

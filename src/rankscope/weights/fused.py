@@ -8,6 +8,7 @@ derivatives of derivatives or by transforming functions, is served by the operat
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
@@ -19,10 +20,12 @@ from rankscope.compiled import Array
 class Passes(NamedTuple):
     """Both passes over a batch, for a structure of two parts P and Q."""
 
-    forward: Callable[[Array, Array, Array, Array, int], tuple[Array, Array]]
-    """(X, P, Q, b, team) → Y and what lies between."""
-    backward: Callable[[Array, Array, Array, Array, Array, bool, int], tuple[Array, Array, Array, Array]]
-    """(∂Y, X, between, P, Q, whether ∂X is wanted, team) → ∂X, ∂P, ∂Q and ∂b."""
+    forward: Callable[[Array, Array, Array, Array, Array, Array, int], None]
+    """(X, P, Q, b, Y, Z, team): Y and what lies between, Z, are to be filled."""
+    backward: Callable[[Array, Array, Array, Array, Array, Array, Array, Array, Array, int], None]
+    """(∂Y, X, Z, P, Q, ∂X, ∂P, ∂Q, ∂b, team): the gradients are to be filled; ∂X has no rows if it is not wanted."""
+    between: Callable[[int, Array, Array], tuple[int, ...]] | None
+    """The shape of Z for so many vectors, P and Q; None where that is W."""
 
 
 Operations = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -34,8 +37,8 @@ class Route(NamedTuple):
 
     passes: Passes
     operations: Operations
-    out_features: Callable[[Tensor, Tensor], int]
-    """Of P and Q."""
+    shape: Callable[[Any, Any], tuple[int, int]]
+    """Of W, for P and Q."""
 
 
 def apply(route: Route, x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> Tensor:
@@ -53,21 +56,26 @@ class _Step(torch.autograd.Function):
     def forward(ctx: Any, *given: Any) -> Tensor:
         route, x, P, Q, bias = given
         ctx.route = route
-        b = bias if bias is not None else x.new_zeros(route.out_features(P, Q))
-        Y, between = route.passes.forward(_numbers(x), _numbers(P), _numbers(Q), _numbers(b), team.size())
-        ctx.save_for_backward(x, P, Q, bias, torch.from_numpy(between))
+        X, p, q = _numbers(x), _numbers(P), _numbers(Q)
+        (fill, _, between), shape = route.passes, route.shape(p, q)
+        Y, Z = np.empty((len(X), shape[0]), X.dtype), np.empty(between(len(X), p, q) if between else shape, X.dtype)
+        fill(X, p, q, np.zeros(shape[0], X.dtype) if bias is None else _numbers(bias), Y, Z, team.size())
+        ctx.save_for_backward(x, P, Q, bias, torch.from_numpy(Z))
         return torch.from_numpy(Y)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         (dY,) = gradients
-        x, P, Q, bias, between = ctx.saved_tensors
+        x, P, Q, bias, Z = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
             return None, *_differentiable(ctx.route.operations, (x, P, Q, bias), needed, dY)
-        given = _numbers(dY), _numbers(x), between.numpy(), _numbers(P), _numbers(Q)
-        found = map(torch.from_numpy, ctx.route.passes.backward(*given, needed[0], team.size()))
-        return None, *(part if needs else None for part, needs in zip(found, needed, strict=True))
+        given = _numbers(dY), _numbers(x), Z.numpy(), _numbers(P), _numbers(Q)
+        _, X, _, p, q = given
+        shapes = X.shape if needed[0] else (0, X.shape[1]), p.shape, q.shape, dY.shape[1]
+        found = [np.empty(shape, X.dtype) for shape in shapes]
+        ctx.route.passes.backward(*given, *found, team.size())
+        return None, *(torch.from_numpy(part) if needs else None for part, needs in zip(found, needed, strict=True))
 
 
 def _differentiable(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rankscope.compiled import Array, compiled
+from rankscope.compiled import Array, compiled, inner
 
 CHUNK = 256
 
@@ -35,7 +35,7 @@ _FLAT = np.float32(7.90531110763549805)
 _HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1.0), np.float32(0.0)
 
 
-@compiled
+@inner
 def _sigmoid(a: np.float32) -> np.float32:
     """1/(1 + e⁻ᵃ) = ½ + ½ tanh(a/2)."""
     x = _HALF * a
@@ -54,10 +54,9 @@ def _sigmoid(a: np.float32) -> np.float32:
 
 
 @compiled
-def _forward(Z: Array, theta: Array, silu: bool) -> Array:
-    """φ(Z), row i by the parameters of row i, w₁ b₁ w₂ b₂."""
+def _forward(Z: Array, theta: Array, silu: bool, W: Array) -> None:
+    """W ← φ(Z), row i by the parameters of row i, w₁ b₁ w₂ b₂."""
     (rows, n), h = Z.shape, theta.shape[1] // 3
-    W = np.empty((rows, n), np.float32)
     z, w = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32)
     for i in range(rows):
         for start in range(0, n, CHUNK):
@@ -78,14 +77,13 @@ def _forward(Z: Array, theta: Array, silu: bool) -> Array:
                         w[x] += w2 * (_ZERO if a < _ZERO else a)
             for x in range(size):
                 W[i, start + x] = w[x]
-    return W
 
 
 @compiled
-def _backward(G: Array, Z: Array, theta: Array, silu: bool) -> tuple[Array, Array]:
+def _backward(G: Array, Z: Array, theta: Array, silu: bool, gZ: Array, g_theta: Array) -> None:
     """The gradients with respect to Z and θ for G = ∂/∂W."""
     (rows, n), h = Z.shape, theta.shape[1] // 3
-    gZ, g_theta = np.empty((rows, n), np.float32), np.zeros(theta.shape, np.float32)
+    g_theta[:] = _ZERO
     z, g, gz = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32)
     for i in range(rows):
         for start in range(0, n, CHUNK):
@@ -124,7 +122,6 @@ def _backward(G: Array, Z: Array, theta: Array, silu: bool) -> tuple[Array, Arra
                 g_theta[i, 2 * h + j] += g_w2
             for x in range(size):
                 gZ[i, start + x] = gz[x]
-    return gZ, g_theta
 
 
 @torch.library.custom_op("rankscope::mlp", mutates_args=(), device_types="cpu")
@@ -136,13 +133,16 @@ def mlp(Z: Tensor, theta: Tensor, silu: bool) -> Tensor:
         theta: w₁, b₁, w₂ and b₂, one after the other (rows × 3h + 1).
         silu: whether the activation is SiLU; otherwise it is ReLU.
     """
-    return torch.from_numpy(_forward(Z.numpy(), theta.numpy(), silu))
+    W = torch.empty(Z.shape)
+    _forward(Z.numpy(), theta.numpy(), silu, W.numpy())
+    return W
 
 
 @torch.library.custom_op("rankscope::mlp_backward", mutates_args=(), device_types="cpu")
 def _mlp_backward(G: Tensor, Z: Tensor, theta: Tensor, silu: bool) -> tuple[Tensor, Tensor]:
-    gZ, g_theta = _backward(G.numpy(), Z.numpy(), theta.numpy(), silu)
-    return torch.from_numpy(gZ), torch.from_numpy(g_theta)
+    gZ, g_theta = torch.empty(Z.shape), torch.empty(theta.shape)
+    _backward(G.numpy(), Z.numpy(), theta.numpy(), silu, gZ.numpy(), g_theta.numpy())
+    return gZ, g_theta
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:

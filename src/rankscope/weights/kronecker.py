@@ -172,13 +172,15 @@ def _right_first(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Tensor
     return Y.reshape(*x.shape[:-1], o1 * o2)
 
 
-def _out_features(B: Tensor, A: Tensor) -> int:
-    return A.shape[1] * B.shape[1]
+def _shape(B: Tensor, A: Tensor) -> tuple[int, int]:
+    return A.shape[1] * B.shape[1], A.shape[2] * B.shape[2]
 
 
-_BY_PARTS = fused.Route(fused.Passes(kronecker_pass.forward, kronecker_pass.backward), _right_first, _out_features)
+_BY_PARTS = fused.Route(
+    fused.Passes(kronecker_pass.forward, kronecker_pass.backward, kronecker_pass.between), _right_first, _shape
+)
 _BY_MATRIX = fused.Route(
-    fused.Passes(kronecker_pass.formed_forward, kronecker_pass.formed_backward), _by_matrix, _out_features
+    fused.Passes(kronecker_pass.formed_forward, kronecker_pass.formed_backward, None), _by_matrix, _shape
 )
 
 

@@ -9,12 +9,15 @@ What lies between, Z and Y, has the rows of these matrices outside, then the vec
 row: so the products with A are one each for all vectors, and those with B one for each row.
 """
 
+from typing import Any
+
 import numpy as np
 
-from rankscope.compiled import Array, Index, compiled
+from rankscope.compiled import Array, Index, compiled, inner
 from rankscope.team import together
+from rankscope.vectors import add_up
 from rankscope.weights.linear_pass import dense_backward, dense_forward
-from rankscope.weights.products import Matrix, add_product, added, copy, copy_sum, parts_of, turn, whole
+from rankscope.weights.products import Matrix, add_product, copy, copy_sum, parts_of, turn, whole, whole_of
 
 Shape = tuple[int, int, int]
 
@@ -22,21 +25,25 @@ NEAR = 2**15
 """Numbers of Y and Z that are taken at a time."""
 
 
+def between(batch: int, B: Any, A: Any) -> tuple[int]:
+    """The shape of Z."""
+    (K, _, i1), o2 = A.shape, B.shape[1]
+    return (batch * i1 * K * whole_of(o2, A.dtype.itemsize),)
+
+
 @compiled
-def forward(X: Array, B: Array, A: Array, bias: Array, team: int) -> tuple[Array, Array]:
-    """Y (batch×o₁o₂) and Z for X (batch×i₁i₂), B (K×o₂×i₂) and A (K×o₁×i₁)."""
-    (K, o1, i1), (_, o2, i2) = A.shape, B.shape
+def forward(X: Array, B: Array, A: Array, bias: Array, Y: Array, Z: Array, team: int) -> None:
+    """Y (batch×o₁o₂) and Z (``between``) for X (batch×i₁i₂), B (K×o₂×i₂) and A (K×o₁×i₁)."""
+    K, o2, i2 = B.shape
     w = whole(o2, X)
-    Y = np.empty((len(X), o1 * o2), X.dtype)
-    Z, right = np.empty(len(X) * i1 * K * w, X.dtype), np.zeros(K * i2 * w, X.dtype)
+    right = np.zeros(K * i2 * w, X.dtype)
     for k in range(K):
         turn(Matrix(right, k * i2 * w, w, 1), Matrix(B.reshape(B.size), k * o2 * i2, i2, 1), o2, i2)
     parts = _parts(X, B, A, team)
     together(_forward, parts, team, (parts, X, right, _in_one_row(A), A.shape, o2, bias, Z, Y))
-    return Y, Z
 
 
-@compiled
+@inner
 def _forward(
     part: int, parts: int, X: Array, right: Array, left: Array, shape: Shape, o2: int, bias: Array, z: Array, Y: Array
 ) -> None:
@@ -64,23 +71,24 @@ def _forward(
 
 @compiled
 def backward(
-    dY: Array, X: Array, Z: Array, B: Array, A: Array, wanted: bool, team: int
-) -> tuple[Array, Array, Array, Array]:
-    """The gradients of X, if that is wanted, B, A and the bias for ∂Y (batch×o₁o₂)."""
+    dY: Array, X: Array, Z: Array, B: Array, A: Array, dX: Array, dB: Array, dA: Array, db: Array, team: int
+) -> None:
+    """The gradients of X, unless there is no room for it, B, A and the bias for ∂Y (batch×o₁o₂)."""
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape
     v, u = whole(i2, X), whole(i1 * K, X)
     right = np.zeros(K * o2 * v, X.dtype)
     copy(Matrix(right, 0, v, 1), Matrix(B.reshape(B.size), 0, i2, 1), K * o2, i2)
     parts = _parts(X, B, A, team)
-    dA, dB = np.zeros((parts, o1 * u), X.dtype), np.zeros((parts, K * o2 * v), X.dtype)
-    bias = np.zeros((parts, o1 * o2), X.dtype)
-    dX = np.empty((len(X) if wanted else 0, X.shape[1]), X.dtype)
-    together(_backward, parts, team, (dY, X, Z, right, _in_one_row(A), A.shape, dX, dA, dB, bias))
-    whole_dB, whole_dA = added(dB).reshape(K, o2, v), added(dA).reshape(o1, u)
-    return dX, whole_dB[:, :, :i2].copy(), _by_terms(whole_dA, K, i1), added(bias)
+    dAs, dBs = np.zeros((parts, o1, u), X.dtype), np.zeros((parts, K * o2, v), X.dtype)
+    dbs, rows = np.zeros((parts, 1, o1 * o2), X.dtype), np.empty((o1, u), X.dtype)
+    together(_backward, parts, team, (dY, X, Z, right, _in_one_row(A), A.shape, dX, dAs, dBs, dbs))
+    add_up(dAs, rows)
+    _by_terms(rows, dA)
+    add_up(dBs, dB.reshape(K * o2, i2))
+    add_up(dbs, db.reshape(1, db.size))
 
 
-@compiled
+@inner
 def _backward(
     part: int,
     dY: Array,
@@ -92,7 +100,7 @@ def _backward(
     dX: Array,
     dAs: Array,
     dBs: Array,
-    biases: Array,
+    dbs: Array,
 ) -> None:
     K, o1, i1 = shape
     o2, i2 = dY.shape[1] // o1, X.shape[1] // i1
@@ -100,7 +108,7 @@ def _backward(
     x, dy, block = X.reshape(X.size), dY.reshape(dY.size), _block(len(X), shape, w)
     y, turned = np.zeros(o1 * block * w, X.dtype), np.zeros(block * w * u, X.dtype)
     dz, rows, dx = np.empty(i1 * K * block * w, X.dtype), _rows(block, i1, v, X), _rows(block, i1, v, X)
-    dA, dB, bias = dAs[part], dBs[part], biases[part]
+    dA, dB, bias = dAs[part].reshape(o1 * u), dBs[part].reshape(K * o2 * v), dbs[part, 0]
     for begin in range(*_blocks(part, len(dAs), len(X), block), block):
         many = min(block, len(X) - begin)
         beside = many * w
@@ -129,21 +137,21 @@ def _backward(
                 copy(Matrix(dX.reshape(dX.size), place, x_row, 1), Matrix(dx, 0, v, 1), length, i2)
 
 
-@compiled
+@inner
 def _parts(X: Array, B: Array, A: Array, team: int) -> int:
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape
     blocks = -(-len(X) // _block(len(X), A.shape, whole(o2, X)))
     return min(parts_of(len(X), K * i1 * o2 * (i2 + o1), team), blocks)
 
 
-@compiled
+@inner
 def _blocks(part: int, parts: int, batch: int, block: int) -> tuple[int, int]:
     """Where the blocks of a part begin and end."""
     count = -(-batch // block)
     return part * count // parts * block, min((part + 1) * count // parts * block, batch)
 
 
-@compiled
+@inner
 def _block(batch: int, shape: Shape, w: int) -> int:
     """How many vectors are taken at a time: all, or so many that two or four threads get equally many blocks."""
     K, o1, i1 = shape
@@ -151,12 +159,12 @@ def _block(batch: int, shape: Shape, w: int) -> int:
     return -(-batch // (blocks if blocks == 1 else (blocks + 3) // 4 * 4))
 
 
-@compiled
+@inner
 def _rows(block: int, i1: int, v: int, X: Array) -> Array:
     return np.zeros(max(block, i1) * v, X.dtype)
 
 
-@compiled
+@inner
 def _shorter(many: int, shape: Shape, i2: int, w: int) -> tuple[int, int, int, int, int, int]:
     """The rows of X and Z, of so many vectors: those of each vector, or of all vectors those in one place of theirs.
 
@@ -168,7 +176,7 @@ def _shorter(many: int, shape: Shape, i2: int, w: int) -> tuple[int, int, int, i
     return i1, many, i2, i1 * i2, K * many * w, w
 
 
-@compiled
+@inner
 def _in_one_row(A: Array) -> Array:
     """A (K×o₁×i₁) as o₁ rows, with entry (p, k) of each at p K + k."""
     K, o1, i1 = A.shape
@@ -180,39 +188,38 @@ def _in_one_row(A: Array) -> Array:
     return rows
 
 
-@compiled
-def _by_terms(rows: Array, K: int, i1: int) -> Array:
+@inner
+def _by_terms(rows: Array, A: Array) -> None:
     """The way back."""
-    A = np.empty((K, len(rows), i1), rows.dtype)
+    K, _, i1 = A.shape
     for k in range(K):
         for r in range(len(rows)):
             for p in range(i1):
                 A[k, r, p] = rows[r, p * K + k]
-    return A
 
 
 @compiled
-def formed_forward(X: Array, B: Array, A: Array, bias: Array, team: int) -> tuple[Array, Array]:
-    """X Wᵀ + b, and W."""
-    W = _form(B, A)
-    return dense_forward(X, W, bias, team), W
+def formed_forward(X: Array, B: Array, A: Array, bias: Array, Y: Array, W: Array, team: int) -> None:
+    """Y ← X Wᵀ + b, and W."""
+    _form(B, A, W)
+    dense_forward(X, W, bias, Y, team)
 
 
 @compiled
 def formed_backward(
-    dY: Array, X: Array, W: Array, B: Array, A: Array, wanted: bool, team: int
-) -> tuple[Array, Array, Array, Array]:
-    """The gradients of X, if that is wanted, B, A and b."""
-    dX, dW, db = dense_backward(dY, X, W, wanted, team)
-    dB, dA = _take_apart(dW, B, A)
-    return dX, dB, dA, db
+    dY: Array, X: Array, W: Array, B: Array, A: Array, dX: Array, dB: Array, dA: Array, db: Array, team: int
+) -> None:
+    """The gradients of X, unless there is no room for it, B, A and b."""
+    dW = np.empty_like(W)
+    dense_backward(dY, X, W, dX, dW, db, team)
+    _take_apart(dW, B, A, dB, dA)
 
 
-@compiled
-def _form(B: Array, A: Array) -> Array:
+@inner
+def _form(B: Array, A: Array, W: Array) -> None:
     """W = Σ_k A_k ⊗ B_k."""
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape
-    W = np.zeros((o1 * o2, i1 * i2), A.dtype)
+    W[:] = 0
     w, b = W.reshape(W.size), B.reshape(B.size)
     for k in range(K):
         for r in range(o1):
@@ -221,14 +228,13 @@ def _form(B: Array, A: Array) -> Array:
                     to, frm = Index((r * o2 + s) * i1 * i2 + p * i2), Index((k * o2 + s) * i2)
                     for q in range(Index(i2)):
                         w[to + q] += A[k, r, p] * b[frm + q]
-    return W
 
 
-@compiled
-def _take_apart(dW: Array, B: Array, A: Array) -> tuple[Array, Array]:
+@inner
+def _take_apart(dW: Array, B: Array, A: Array, dB: Array, dA: Array) -> None:
     """The gradients of B and A for that of W."""
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape
-    dB, dA = np.zeros_like(B), np.zeros_like(A)
+    dB[:], dA[:] = 0, 0
     w, b, db = dW.reshape(dW.size), B.reshape(B.size), dB.reshape(dB.size)
     for k in range(K):
         for r in range(o1):
@@ -240,4 +246,3 @@ def _take_apart(dW: Array, B: Array, A: Array) -> tuple[Array, Array]:
                         total += w[at + q] * b[frm + q]
                         db[frm + q] += A[k, r, p] * w[at + q]
                     dA[k, r, p] += total
-    return dB, dA

@@ -156,13 +156,16 @@ def _by_parts(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> Tensor:
     return Y.flatten(0, 1).mT.reshape(*x.shape[:-1], n0 * n1)
 
 
-def _out_features(C: Tensor, D: Tensor) -> int:
-    return C.shape[2] * D.shape[3]
+def _shape(C: Tensor, D: Tensor) -> tuple[int, int]:
+    m1, m0, n0, _ = C.shape
+    return n0 * D.shape[3], m0 * m1
 
 
-_BY_PARTS = fused.Route(fused.Passes(monarch_pass.forward, monarch_pass.backward), _by_parts, _out_features)
+_BY_PARTS = fused.Route(
+    fused.Passes(monarch_pass.forward, monarch_pass.backward, monarch_pass.between), _by_parts, _shape
+)
 _BY_MATRIX = fused.Route(
-    fused.Passes(monarch_pass.formed_forward, monarch_pass.formed_backward), _by_matrix, _out_features
+    fused.Passes(monarch_pass.formed_forward, monarch_pass.formed_backward, None), _by_matrix, _shape
 )
 
 

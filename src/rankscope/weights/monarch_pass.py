@@ -10,16 +10,18 @@ by side. Some vectors are taken at a time; what belongs to one lies a little mor
 the cache would put places apart by a power of two in one.
 """
 
+from typing import Any
+
 import numpy as np
 
-from rankscope.compiled import Array, compiled
+from rankscope.compiled import Array, compiled, inner
 from rankscope.team import together
+from rankscope.vectors import add_up
 from rankscope.weights.linear_pass import dense_backward, dense_forward
 from rankscope.weights.products import (
     ASIDE,
     Matrix,
     add_product,
-    added,
     copy,
     copy_sum,
     padded,
@@ -33,19 +35,22 @@ NEAR = 2**16
 """Numbers of x that are taken at a time."""
 
 
+def between(batch: int, C: Any, D: Any) -> tuple[int, int]:
+    """The shape of Z: n₀ R m₁ numbers for each vector, and some beside."""
+    m1, _, n0, R = C.shape
+    return batch, n0 * R * m1 + ASIDE // C.dtype.itemsize
+
+
 @compiled
-def forward(X: Array, C: Array, D: Array, bias: Array, team: int) -> tuple[Array, Array]:
-    """Y (batch×n₀n₁) and Z (batch × n₀ R m₁ and more) for X (batch×m₀m₁), C (m₁×m₀×n₀×R) and D (n₀×R×m₁×n₁)."""
+def forward(X: Array, C: Array, D: Array, bias: Array, Y: Array, Z: Array, team: int) -> None:
+    """Y (batch×n₀n₁) and Z (``between``) for X (batch×m₀m₁), C (m₁×m₀×n₀×R) and D (n₀×R×m₁×n₁)."""
     m1, m0, n0, R = C.shape
-    Y = np.empty((len(X), n0 * D.shape[3]), X.dtype)
-    Z = np.empty((len(X), n0 * R * m1 + ASIDE // X.itemsize), X.dtype)
     first, second = padded(C.reshape(m1 * m0, n0 * R)), padded(D.reshape(n0 * R * m1, D.shape[3]))
     parts = parts_of(len(X), C.size + D.size, team)
     together(_forward, parts, team, (parts, X, first, second, C.shape, bias, Z, Y))
-    return Y, Z
 
 
-@compiled
+@inner
 def _forward(
     part: int,
     parts: int,
@@ -89,9 +94,9 @@ def _forward(
 
 @compiled
 def backward(
-    dY: Array, X: Array, Z: Array, C: Array, D: Array, wanted: bool, team: int
-) -> tuple[Array, Array, Array, Array]:
-    """The gradients of X, if that is wanted, C, D and the bias for ∂Y (batch×n₀n₁)."""
+    dY: Array, X: Array, Z: Array, C: Array, D: Array, dX: Array, dC: Array, dD: Array, db: Array, team: int
+) -> None:
+    """The gradients of X, unless there is no room for it, C, D and the bias for ∂Y (batch×n₀n₁)."""
     (m1, m0, n0, R), n1 = C.shape, D.shape[3]
     p, w = whole(m0, X), whole(m1, X)
     first, second = np.zeros(m1 * n0 * R * p, X.dtype), np.zeros(n0 * n1 * R * w, X.dtype)
@@ -102,21 +107,16 @@ def backward(
             to, frm = Matrix(second, n * n1 * R * w + rho * w, R * w, 1), (n * R + rho) * m1 * n1
             turn(to, Matrix(D.reshape(D.size), frm, n1, 1), m1, n1)
     parts = parts_of(len(X), C.size + D.size, team)
-    dC = np.zeros((parts, m1 * m0 * whole(n0 * R, X)), X.dtype)
-    dD = np.zeros((parts, n0 * R * m1 * whole(n1, X)), X.dtype)
-    bias = np.zeros((parts, n0 * n1), X.dtype)
-    dX = np.empty((len(X) if wanted else 0, X.shape[1]), X.dtype)
-    together(_backward, parts, team, (dY, X, Z, first, second, C.shape, dX, dC, dD, bias))
-    whole_dC, whole_dD = added(dC).reshape(m1 * m0, whole(n0 * R, X)), added(dD).reshape(n0 * R * m1, whole(n1, X))
-    return (
-        dX,
-        whole_dC[:, : n0 * R].copy().reshape(C.shape),
-        whole_dD[:, :n1].copy().reshape(D.shape),
-        added(bias),
-    )
+    dCs = np.zeros((parts, m1 * m0, whole(n0 * R, X)), X.dtype)
+    dDs = np.zeros((parts, n0 * R * m1, whole(n1, X)), X.dtype)
+    dbs = np.zeros((parts, 1, n0 * n1), X.dtype)
+    together(_backward, parts, team, (dY, X, Z, first, second, C.shape, dX, dCs, dDs, dbs))
+    add_up(dCs, dC.reshape(m1 * m0, n0 * R))
+    add_up(dDs, dD.reshape(n0 * R * m1, n1))
+    add_up(dbs, db.reshape(1, db.size))
 
 
-@compiled
+@inner
 def _backward(
     part: int,
     dY: Array,
@@ -128,7 +128,7 @@ def _backward(
     dX: Array,
     dCs: Array,
     dDs: Array,
-    biases: Array,
+    dbs: Array,
 ) -> None:
     m1, m0, n0, R = shape
     n1, size = dY.shape[1] // n0, X.shape[1]
@@ -138,7 +138,12 @@ def _backward(
     at_z, block, one = Z.shape[1], _block(X), 1
     y, x, dz = np.zeros(block * at_y, X.dtype), np.empty(block * at_x, X.dtype), np.empty(block * at_dz, X.dtype)
     t, dx = np.zeros(block * at_t, X.dtype), np.empty(block * at_dx, X.dtype)
-    dC, dD, bias, dy = dCs[part], dDs[part], biases[part], dY.reshape(dY.size)
+    dC, dD, bias, dy = (
+        dCs[part].reshape(m1 * m0 * u),
+        dDs[part].reshape(n0 * R * m1 * v),
+        dbs[part, 0],
+        dY.reshape(dY.size),
+    )
     first, last = share(part, len(dCs), len(X))
     for begin in range(first, last, block):
         many = min(block, last - begin)
@@ -169,27 +174,27 @@ def _backward(
 
 
 @compiled
-def formed_forward(X: Array, C: Array, D: Array, bias: Array, team: int) -> tuple[Array, Array]:
-    """X Wᵀ + b, and W."""
-    W = _form(C, D)
-    return dense_forward(X, W, bias, team), W
+def formed_forward(X: Array, C: Array, D: Array, bias: Array, Y: Array, W: Array, team: int) -> None:
+    """Y ← X Wᵀ + b, and W."""
+    _form(C, D, W)
+    dense_forward(X, W, bias, Y, team)
 
 
 @compiled
 def formed_backward(
-    dY: Array, X: Array, W: Array, C: Array, D: Array, wanted: bool, team: int
-) -> tuple[Array, Array, Array, Array]:
-    """The gradients of X, if that is wanted, C, D and b."""
-    dX, dW, db = dense_backward(dY, X, W, wanted, team)
-    dC, dD = _take_apart(dW, C, D)
-    return dX, dC, dD, db
+    dY: Array, X: Array, W: Array, C: Array, D: Array, dX: Array, dC: Array, dD: Array, db: Array, team: int
+) -> None:
+    """The gradients of X, unless there is no room for it, C, D and b."""
+    dW = np.empty_like(W)
+    dense_backward(dY, X, W, dX, dW, db, team)
+    _take_apart(dW, C, D, dC, dD)
 
 
-@compiled
-def _form(C: Array, D: Array) -> Array:
+@inner
+def _form(C: Array, D: Array, W: Array) -> None:
     """W[n₀n₁, m₀m₁] = Σ_ρ C[m₁, m₀, n₀, ρ] D[n₀, ρ, m₁, n₁]."""
     (m1, m0, n0, R), n1 = C.shape, D.shape[3]
-    W = np.zeros((n0 * n1, m0 * m1), C.dtype)
+    W[:] = 0
     for n in range(n0):
         for rho in range(R):
             for k in range(n1):
@@ -197,14 +202,13 @@ def _form(C: Array, D: Array) -> Array:
                 for a in range(m0):
                     for b in range(m1):
                         row[a * m1 + b] += C[b, a, n, rho] * D[n, rho, b, k]
-    return W
 
 
-@compiled
-def _take_apart(dW: Array, C: Array, D: Array) -> tuple[Array, Array]:
+@inner
+def _take_apart(dW: Array, C: Array, D: Array, dC: Array, dD: Array) -> None:
     """The gradients of C and D for that of W."""
     (m1, m0, n0, R), n1 = C.shape, D.shape[3]
-    dC, dD = np.zeros_like(C), np.zeros_like(D)
+    dC[:], dD[:] = 0, 0
     for n in range(n0):
         for rho in range(R):
             for k in range(n1):
@@ -213,10 +217,9 @@ def _take_apart(dW: Array, C: Array, D: Array) -> tuple[Array, Array]:
                     for b in range(m1):
                         dC[b, a, n, rho] += row[a * m1 + b] * D[n, rho, b, k]
                         dD[n, rho, b, k] += row[a * m1 + b] * C[b, a, n, rho]
-    return dC, dD
 
 
-@compiled
+@inner
 def _block(X: Array) -> int:
     """How many vectors are taken at a time."""
     return max(4, min(256, NEAR // X.shape[1]))

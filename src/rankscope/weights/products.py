@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rankscope.compiled import Array, compiled
-from rankscope.vectors import ONE, THREE, TWO, add_scaled, lanes, load, plus, store, turn_square
+from rankscope.compiled import Array, inner
+from rankscope.vectors import BYTES, ONE, THREE, TWO, add_scaled, lanes, load, plus, store, turn_square
 
 ASIDE = 64
 """Bytes that keep rows of a power of two apart, which the cache would else put in one place."""
@@ -33,13 +33,18 @@ class Matrix(NamedTuple):
     column: int = 1
 
 
-@compiled
+@inner
 def whole(n: int, A: Array) -> int:
     """n and as many more as fill whole vectors of A's kind."""
     return (n + lanes(A) - 1) // lanes(A) * lanes(A)
 
 
-@compiled
+def whole_of(n: int, itemsize: int) -> int:
+    """The same outside of what is compiled."""
+    return -(-n * itemsize // BYTES) * BYTES // itemsize
+
+
+@inner
 def add_product(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int) -> None:
     """C += A B for A (m×p) and B (p×n); n is of whole vectors, and columns of B and C lie side by side."""
     width, at = lanes(B.entries), 0
@@ -56,7 +61,7 @@ def add_product(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int) -> None
             at += 3 * width
 
 
-@compiled
+@inner
 def _add(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, at: int, many: tuple[int, ...]) -> None:
     """The columns of C from ``at`` on, as many vectors as ``many`` stands for."""
     a, c, b, last = A.entries, C.entries, B.entries, m - 1
@@ -79,7 +84,7 @@ def _add(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, at: int, many: tuple[i
         store(c, c3, s3)
 
 
-@compiled
+@inner
 def copy(C: Matrix, A: Matrix, m: int, n: int) -> None:
     """C ← A (m×n), columns side by side."""
     width = lanes(A.entries)
@@ -91,7 +96,7 @@ def copy(C: Matrix, A: Matrix, m: int, n: int) -> None:
             C.entries[to + j] = A.entries[frm + j]
 
 
-@compiled
+@inner
 def copy_sum(C: Matrix, A: Matrix, B: Matrix, m: int, n: int) -> None:
     """C ← A + B (m×n), columns side by side."""
     width = lanes(A.entries)
@@ -103,7 +108,7 @@ def copy_sum(C: Matrix, A: Matrix, B: Matrix, m: int, n: int) -> None:
             C.entries[to + j] = A.entries[one + j] + B.entries[other + j]
 
 
-@compiled
+@inner
 def turn(C: Matrix, A: Matrix, m: int, n: int) -> None:
     """C (n×m) ← Aᵀ (m×n), columns side by side: by squares of whole vectors, and the rest entry by entry."""
     side = lanes(A.entries)
@@ -116,7 +121,7 @@ def turn(C: Matrix, A: Matrix, m: int, n: int) -> None:
             C.entries[C.start + j * C.row + i] = A.entries[A.start + i * A.row + j]
 
 
-@compiled
+@inner
 def padded(A: Array) -> Array:
     """A (m×n), flat, each row up to whole vectors."""
     (m, n), width = A.shape, whole(A.shape[1], A)
@@ -125,7 +130,7 @@ def padded(A: Array) -> Array:
     return rows
 
 
-@compiled
+@inner
 def padded_turned(A: Array) -> Array:
     """Aᵀ for A (m×n), flat, each row up to whole vectors."""
     (m, n), width = A.shape, whole(len(A), A)
@@ -134,7 +139,7 @@ def padded_turned(A: Array) -> Array:
     return rows
 
 
-@compiled
+@inner
 def multiply(A: Array, right: Array, bias: Array, C: Array) -> None:
     """C ← A B + b for A (m×p) and B (p×n), whose rows are padded."""
     (m, p), n = A.shape, C.shape[1]
@@ -147,8 +152,8 @@ def multiply(A: Array, right: Array, bias: Array, C: Array) -> None:
         copy_sum(Matrix(c, begin * n, n, 1), to, Matrix(bias, 0, 0, 1), rows, n)
 
 
-@compiled
-def multiply_turned(A: Array, B: Array) -> Array:
+@inner
+def multiply_turned(A: Array, B: Array, product: Array) -> None:
     """AᵀB (n×p) for A (m×n) and B (m×p)."""
     (m, n), p = A.shape, B.shape[1]
     a, b, width = A.reshape(A.size), B.reshape(B.size), whole(p, A)
@@ -161,36 +166,26 @@ def multiply_turned(A: Array, B: Array) -> Array:
         copy(Matrix(right, 0, width + apart, 1), Matrix(b, begin * p, p, 1), rows, p)
         turned = Matrix(left, 0, 1, n + apart)
         add_product(Matrix(C, 0, width, 1), turned, Matrix(right, 0, width + apart, 1), n, rows, width)
-    return C.reshape(n, width)[:, :p].copy()
+    copy(Matrix(product.reshape(product.size), 0, p, 1), Matrix(C, 0, width, 1), n, p)
 
 
-@compiled
-def column_sums(A: Array) -> Array:
+@inner
+def sum_columns(A: Array, sums: Array) -> None:
     """Σ_i A_i."""
-    m, n = A.shape
-    sums, a = np.zeros(n, A.dtype), A.reshape(A.size)
+    (m, n), a = A.shape, A.reshape(A.size)
+    sums[:] = 0
     for i in range(m):
         copy_sum(Matrix(sums, 0, 0, 1), Matrix(sums, 0, 0, 1), Matrix(a, i * n, 0, 1), 1, n)
-    return sums
 
 
-@compiled
+@inner
 def parts_of(rows: int, each: int, team: int) -> int:
     """Into how many parts so many rows are worth being divided, with so many multiply-adds each."""
     return max(1, min(team, rows * each // ENOUGH, rows // 4))
 
 
-@compiled
+@inner
 def share(part: int, parts: int, rows: int) -> tuple[int, int]:
     """Where a part of the rows begins and ends."""
     fours = (rows + 3) // 4
     return part * fours // parts * 4, min((part + 1) * fours // parts * 4, rows)
-
-
-@compiled
-def added(parts: Array) -> Array:
-    """The sum of the parts."""
-    total = parts[0].copy()
-    for k in range(1, len(parts)):
-        total += parts[k]
-    return total

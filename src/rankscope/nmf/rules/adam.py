@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -81,5 +82,7 @@ def _moved_on_cpu(theta: Tensor, gradient: Tensor, memory: Moments, step: Step) 
     """The same in one pass over memory; m and v are arrays."""
     from rankscope.nmf import kernels  # noqa: PLC0415  the compiler is loaded when it is needed
 
-    moved, first, second = kernels.adam(theta.numpy(), gradient.numpy(), memory.first, memory.second, step)
-    return torch.from_numpy(moved), first, second
+    moved, first, second = torch.empty_like(theta), np.empty_like(memory.first), np.empty_like(memory.second)
+    before = theta.numpy(), gradient.numpy(), memory.first, memory.second
+    kernels.adam(*before, step, moved.numpy(), first, second)
+    return moved, first, second

@@ -67,8 +67,10 @@ class BlockRule(ABC):
         M = problem.hessian.plus(problem.penalty.l2).side
         by_columns = problem.hessian.P is not None
         X, C = (F, problem.C) if by_columns else (F.mT, problem.C.mT)
-        moved = move_columns(*(tensor.contiguous().numpy() for tensor in (X, M, C)), problem.penalty.l1, move)
-        return torch.from_numpy(moved) if by_columns else torch.from_numpy(moved).mT
+        X, M, C = (tensor.contiguous() for tensor in (X, M, C))
+        moved = torch.empty_like(X)
+        move_columns(X.numpy(), M.numpy(), C.numpy(), problem.penalty.l1, move, moved.numpy())
+        return moved if by_columns else moved.mT
 
 
 @dataclass(frozen=True)
