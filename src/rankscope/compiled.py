@@ -26,7 +26,7 @@ Index = np.uintp
 """Unsigned, so that no index is taken from the end."""
 
 Result = TypeVar("Result")
-_DECORATED = re.compile(rb"^@(compiled|inner)$", re.MULTILINE)
+_DECORATED = re.compile(rb"^@(compiled|inner|leaf)$", re.MULTILINE)
 
 
 def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
@@ -44,6 +44,14 @@ def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
 def inner(function: Callable[..., Result]) -> Callable[..., Result]:
     """Compile what only compiled functions call, likewise: Python cannot."""
     return _compiled(function, _Cache(function), no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def leaf(function: Callable[..., Result]) -> Callable[..., Result]:
+    """The same for what makes no arrays: who holds those that it is given is not counted.
+
+    Threads that share an array would wait for each other to count, some tens of nanoseconds each time.
+    """
+    return _compiled(function, _Cache(function), no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
 
 
 def _compiled(function: Callable[..., Result], cache: "_Cache", **how: bool) -> Callable[..., Result]:

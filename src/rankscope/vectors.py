@@ -6,15 +6,23 @@ that loop, and needs vectors that a program can name.
 
 from typing import Any
 
+import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from rankscope.compiled import Array, inner
+from rankscope.compiled import Array, inner, leaf
 
-BYTES = 32
-"""Of a vector: a register of x86 processors since 2013; where they are of another length the compiler makes do."""
+WIDE = bool(llvm.get_host_cpu_features().get("avx512f"))
+"""Whether this processor has 32 registers of 512 bits; others have 16 of 256, or the compiler makes do with theirs."""
+BYTES = 64 if WIDE else 32
+"""Of a vector."""
+LINE = 64
+"""Bytes of a cache line."""
+ROWS = 8 if WIDE else 4
+"""How many rows are worked on at a time: so many that their sums, of up to three vectors each, stay in registers."""
 ONE, TWO, THREE = (0,), (0, 0), (0, 0, 0)
 """Standing for so many vectors: a compiled loop has one form for each."""
 CONTRACT = ("contract",)
@@ -70,21 +78,74 @@ def store(typing: Any, array: Any, index: Any, vectors: Any) -> Any:
 
 
 @intrinsic
-def add_scaled(typing: Any, sums: Any, array: Any, index: Any, vectors: Any) -> Any:
-    """sums + a · vectors for the entry a of the flat array at an index, which is not checked."""
+def rows_from(typing: Any, start: Any, row: Any, count: Any) -> Any:
+    """Where each of ROWS rows begins, ``row`` from the one before; those beyond ``count`` are the last again."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        entry = builder.load(_place(context, builder, signature.args[1], *arguments[1:3]))
-        before, scaled = (cgutils.unpack_tuple(builder, arguments[k]) for k in (0, 3))
-        kind = scaled[0].type
-        first = builder.insert_element(ir.Constant(kind, ir.Undefined), entry, ir.Constant(ir.IntType(32), 0))
-        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None)
-        weight = builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), everywhere)
-        terms = [builder.fmul(weight, vector, flags=CONTRACT) for vector in scaled]
-        after = [builder.fadd(a, b, flags=CONTRACT) for a, b in zip(before, terms, strict=True)]
-        return context.make_tuple(builder, sums, after)
+        start, row, count = arguments
+        last = builder.sub(count, ir.Constant(count.type, 1))
+        places = []
+        for i in range(ROWS):
+            number = ir.Constant(count.type, i)
+            beyond = builder.icmp_signed(">", number, last)
+            places.append(builder.add(start, builder.mul(builder.select(beyond, last, number), row)))
+        return context.make_tuple(builder, signature.return_type, places)
 
-    return sums(sums, array, index, vectors), generate
+    integer = types.intp
+    return types.UniTuple(integer, ROWS)(integer, integer, integer), generate
+
+
+@intrinsic
+def load_rows(typing: Any, array: Any, begins: Any, index: Any, many: Any) -> Any:
+    """As many vectors as ``many`` stands for of each row that begins there in the flat array, from an index on."""
+    vectors = types.UniTuple(Vector(array.dtype), ROWS * len(many))
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        places = _places_of_rows(context, builder, signature, arguments, vectors)
+        return context.make_tuple(builder, vectors, [builder.load(place, align=_align(array)) for place in places])
+
+    return vectors(array, begins, index, many), generate
+
+
+@intrinsic
+def store_rows(typing: Any, array: Any, begins: Any, index: Any, vectors: Any) -> Any:
+    """Those of every row back to where they were loaded from."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        places = _places_of_rows(context, builder, signature, arguments, vectors)
+        for vector, place in zip(cgutils.unpack_tuple(builder, arguments[3]), places, strict=True):
+            builder.store(vector, place, align=_align(array))
+        return context.get_dummy_value()
+
+    return types.none(array, begins, index, vectors), generate
+
+
+@intrinsic
+def add_outer(typing: Any, sums: Any, array: Any, begins: Any, index: Any, vectors: Any) -> Any:
+    """sums_i + a_i · vectors, for the entry a_i at an index of every row that begins there in the flat array."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        sums, vectors = (cgutils.unpack_tuple(builder, arguments[k]) for k in (0, 4))
+        weights = _everywhere(context, builder, signature, arguments, vectors[0].type)
+        pairs = [(weight, vector) for weight in weights for vector in vectors]
+        after = [_fused(builder, total, *pair) for total, pair in zip(sums, pairs, strict=True)]
+        return context.make_tuple(builder, signature.return_type, after)
+
+    return sums(sums, array, begins, index, vectors), generate
+
+
+@intrinsic
+def add_inner(typing: Any, sums: Any, array: Any, begins: Any, index: Any, rows: Any) -> Any:
+    """sums + Σ_i a_i · rows_i, for the entry a_i at an index of every row that begins there in the flat array."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        after, rows = (cgutils.unpack_tuple(builder, arguments[k]) for k in (0, 4))
+        for i, weight in enumerate(_everywhere(context, builder, signature, arguments, rows[0].type)):
+            vectors = rows[i * len(after) : (i + 1) * len(after)]
+            after = [_fused(builder, total, weight, vector) for total, vector in zip(after, vectors, strict=True)]
+        return context.make_tuple(builder, signature.return_type, after)
+
+    return sums(sums, array, begins, index, rows), generate
 
 
 @intrinsic
@@ -134,13 +195,31 @@ def turn_square(typing: Any, array: Any, index: Any, row: Any, other: Any, there
 
 
 @inner
-def add_up(parts: Array, whole: Array) -> None:
-    """whole ← Σ_k parts_k, matrices."""
+def rooms(parts: int, size: int, A: Array) -> Array:
+    """Room for so many numbers like A, not filled, for each part of some work, in cache lines of its own."""
+    line = LINE // A.itemsize
+    apart = (size + line - 1) // line * line
+    room = np.empty(parts * apart + line, A.dtype)
+    skip = -room.ctypes.data % LINE // A.itemsize
+    return room[skip : skip + parts * apart].reshape(parts, apart)
+
+
+@inner
+def aligned_zeros(size: int, A: Array) -> Array:
+    """Zeros like A from the beginning of a cache line on: vectors then do not cross one."""
+    zeros = rooms(1, size, A)[0, :size]
+    zeros[:] = 0
+    return zeros
+
+
+@leaf
+def add_up(parts: Array, width: int, whole: Array) -> None:
+    """whole ← Σ_k parts_k, matrices; of a part (parts × size) the rows lie one after another, so wide each."""
     for i in range(whole.shape[0]):
         for j in range(whole.shape[1]):
-            total = parts[0, i, j]
+            total = parts[0, i * width + j]
             for k in range(1, len(parts)):
-                total += parts[k, i, j]
+                total += parts[k, i * width + j]
             whole[i, j] = total
 
 
@@ -149,6 +228,33 @@ def _places(context: Any, builder: Any, signature: Any, arguments: Any, vectors:
     kind = ir.PointerType(context.get_value_type(vectors.dtype))
     start = builder.bitcast(_place(context, builder, signature.args[0], *arguments[:2]), kind)
     return [builder.gep(start, [ir.Constant(ir.IntType(64), k)]) for k in range(len(vectors))]
+
+
+def _places_of_rows(context: Any, builder: Any, signature: Any, arguments: Any, vectors: Any) -> list[Any]:
+    array, begins, index = arguments[:3]
+    kind = ir.PointerType(context.get_value_type(vectors.dtype))
+    places = []
+    for begin in cgutils.unpack_tuple(builder, begins):
+        start = builder.bitcast(_place(context, builder, signature.args[0], array, builder.add(begin, index)), kind)
+        places += [builder.gep(start, [ir.Constant(ir.IntType(64), k)]) for k in range(len(vectors) // ROWS)]
+    return places
+
+
+def _everywhere(context: Any, builder: Any, signature: Any, arguments: Any, kind: Any) -> list[Any]:
+    """For every row the vector whose entries are all that at the index."""
+    _, array, begins, index, _ = arguments
+    nothing, first = ir.Constant(kind, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None)
+    vectors = []
+    for begin in cgutils.unpack_tuple(builder, begins):
+        entry = builder.load(_place(context, builder, signature.args[1], array, builder.add(begin, index)))
+        vectors.append(builder.shuffle_vector(builder.insert_element(nothing, entry, first), nothing, zeros))
+    return vectors
+
+
+def _fused(builder: Any, total: Any, weight: Any, vector: Any) -> Any:
+    """total + weight · vector, rounded once where the processor can."""
+    return builder.fadd(total, builder.fmul(weight, vector, flags=CONTRACT), flags=CONTRACT)
 
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:

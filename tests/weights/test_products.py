@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rankscope.compiled import compiled
+from rankscope.vectors import BYTES, aligned_zeros
 from rankscope.weights.products import (
     Matrix,
     add_product,
@@ -14,6 +15,7 @@ from rankscope.weights.products import (
     multiply_turned,
     padded,
     padded_turned,
+    room_in_rows,
     share,
     sum_columns,
     turn,
@@ -46,7 +48,7 @@ def add(C, A, B, m, p, n, turned):
 @pytest.mark.parametrize(("m", "p", "n"), SIZES)
 def test_a_product_is_added_to_what_is_there(m, p, n, turned, dtype):
     A, B, width = normal(m, p, dtype=dtype), normal(p, n, seed=1, dtype=dtype), whole_of(n, np.dtype(dtype).itemsize)
-    assert n <= width < n + 32 // np.dtype(dtype).itemsize
+    assert n <= width < n + BYTES // np.dtype(dtype).itemsize
     flat = np.concatenate([[7], (A.T if turned else A).ravel()]).astype(dtype)
     below = np.concatenate([np.zeros(3), np.pad(B, ((0, 0), (0, width - n))).ravel()]).astype(dtype)
     C = normal(2 + m * (width + 3), seed=2, dtype=dtype)
@@ -74,9 +76,15 @@ def test_a_turned_matrix_is_the_transpose(m, n, dtype):
 
 @compiled
 def multiply_all(A, B, turned_B, bias, D, one, other, turned, sums):
-    multiply(A, padded(B), bias, one)
-    multiply(A, padded_turned(turned_B), bias, other)
-    multiply_turned(A, D, turned)
+    below, left = room_in_rows(1, D.shape[1], A)[0], room_in_rows(1, A.shape[1], A)[0]
+    multiply(A, padded(B), bias, one, below)
+    multiply(A, padded_turned(turned_B), bias, other, below)
+    rows = aligned_zeros(A.shape[1] * whole(D.shape[1], A), A)
+    multiply_turned(A, D, rows, left, below)
+    for i in range(len(turned)):
+        for j in range(turned.shape[1]):
+            turned[i, j] = rows[i * whole(D.shape[1], A) + j]
+    sums[:] = 0
     sum_columns(A, sums)
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rankscope.compiled import Array, Integers, compiled, inner
+from rankscope.compiled import Array, Integers, compiled, inner, leaf
 from rankscope.nmf import packed_pass, row_pass, tiles
 from rankscope.nmf.packed_pass import Packed
 from rankscope.team import together
@@ -211,7 +211,7 @@ def _dots(E: Array, B: Array) -> Array:
     return whole
 
 
-@inner
+@leaf
 def _four_dots(e: Array, B: Array, k: int, out: Array) -> None:
     """out_k … out_{k+3} ← e times these rows of B, as far as there are so many."""
     last = len(B) - 1
@@ -233,7 +233,7 @@ def _transposed(B: Array) -> Array:
     return whole
 
 
-@inner
+@leaf
 def _copy(B: Array, whole: Array) -> None:
     for i in range(len(whole)):
         for k in range(whole.shape[1]):

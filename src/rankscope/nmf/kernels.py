@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.compiled import Array, compiled, inner
+from rankscope.compiled import Array, compiled, leaf
 from rankscope.team import together
 
 
@@ -60,7 +60,7 @@ def sum_of_squares(a: Array, team: int) -> float:
     return total
 
 
-@inner
+@leaf
 def _sum_of_squares(part: int, a: Array, totals: Array) -> None:
     total, parts = 0.0, len(totals)
     for i in range(part * a.size // parts, (part + 1) * a.size // parts):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rankscope.compiled import Array, inner
+from rankscope.compiled import Array, inner, leaf
 from rankscope.nmf.rules.rule import COORDINATES, MULTIPLICATION, Move
 from rankscope.nmf.tiles import LANES
 
@@ -28,7 +28,7 @@ def padded(Q: Array) -> Array:
     return padded
 
 
-@inner
+@leaf
 def load_lanes(X: Array, at: int, lanes: int, x: Array) -> None:
     """x ← ``lanes`` columns of X from ``at`` on, and 0 in the other lanes."""
     for j in range(len(X)):
@@ -37,7 +37,7 @@ def load_lanes(X: Array, at: int, lanes: int, x: Array) -> None:
         x[j, lanes:] = 0
 
 
-@inner
+@leaf
 def store_lanes(x: Array, lanes: int, X: Array, at: int) -> None:
     """``lanes`` columns of X from ``at`` on ← x; 0 in the other lanes of x, which stand for no row."""
     for j in range(len(X)):
@@ -46,7 +46,7 @@ def store_lanes(x: Array, lanes: int, X: Array, at: int) -> None:
         x[j, lanes:] = 0
 
 
-@inner
+@leaf
 def to_lanes(c: Array, r: int, lanes: int, x: Array) -> None:
     """x (r×LANES) ← c, whose rows lie one after another; 0 in the other lanes."""
     across = len(c) // LANES
@@ -56,7 +56,7 @@ def to_lanes(c: Array, r: int, lanes: int, x: Array) -> None:
         x[j, lanes:] = 0
 
 
-@inner
+@leaf
 def combine(weights: Array, x: Array, out: Array) -> None:
     """out ← Σ_k weights_k x_k in every lane; four terms at a time, for a quarter of the loads and stores."""
     for lane in range(LANES):
@@ -113,7 +113,7 @@ def violation_of(x: Array, c: Array, Q: Array, l1: float, lanes: int) -> float:
     return total
 
 
-@inner
+@leaf
 def square_of(c: Array, r: int, lanes: int) -> float:
     total = 0.0
     for j in range(r):

@@ -9,14 +9,13 @@ Parts of the rows are worked on side by side, by so many threads (``team``); the
 
 import numpy as np
 
-from rankscope.compiled import Array, compiled, inner
+from rankscope.compiled import Array, compiled, inner, leaf
 from rankscope.nmf.columns import (
     add_gram,
     add_left,
     add_products,
     find_columns,
-    four_rows,
-    multiply_four,
+    multiply_rows,
     room_for_columns,
 )
 from rankscope.nmf.lanes import (
@@ -34,7 +33,6 @@ from rankscope.nmf.rules.rule import COORDINATES, SWEEPS_PER_CHECK, Move
 from rankscope.nmf.tiles import (
     FOLD,
     LANES,
-    aligned_zeros,
     fold,
     inner_product,
     laid,
@@ -44,7 +42,7 @@ from rankscope.nmf.tiles import (
     width_of,
 )
 from rankscope.team import together
-from rankscope.vectors import add_up
+from rankscope.vectors import ROWS, add_up, aligned_zeros, rooms, rows_from
 
 SOLVED = 4
 """Parts for each thread where some rows take more sweeps than others."""
@@ -84,11 +82,11 @@ def move_rows(
     Returns:
         ‖v‖², ‖C‖².
     """
-    (r, n), parts = R.shape, _parts(len(A), team)
-    Ss, Gs, residuals = np.empty((parts, r, n), R.dtype), np.empty((parts, r, r)), np.zeros((parts, 2))
+    parts = _parts(len(A), team)
+    Ss, Gs, residuals = rooms(parts, S.size, S), rooms(parts, G.size, G), np.zeros((parts, 2))
     together(_move_rows, parts, team, (A, at, R, Q, l1, X, moved, move, measure, Ss, Gs, residuals))
-    add_up(Ss, S)
-    add_up(Gs, G)
+    add_up(Ss, S.shape[1], S)
+    add_up(Gs, G.shape[1], G)
     violation, scale = 0.0, 0.0
     for k in range(parts):
         violation, scale = violation + residuals[k, 0], scale + residuals[k, 1]
@@ -120,7 +118,7 @@ def _move_rows(
         room_for_lanes(r, A.dtype),
     )
     products, F = room_for_rows(r, A), room_for_rows(r, A)
-    sums, S = aligned_zeros(len(directions), R), Ss[k]
+    sums, S = aligned_zeros(len(directions), R), Ss[k, : r * n].reshape(r, n)
     S[:] = 0
     G, wide = np.zeros(r * width_of(r, 8)), np.zeros(LANES * width_of(r, 8))
     violation, scale = 0.0, 0.0
@@ -143,7 +141,7 @@ def _move_rows(
         if (start - begin) // LANES % FOLD == FOLD - 1:
             fold(sums, S)
     fold(sums, S)
-    symmetric(G, Gs[k])
+    symmetric(G, Gs[k, : r * r].reshape(r, r))
     residuals[k, 0], residuals[k, 1] = violation, scale
 
 
@@ -168,10 +166,10 @@ def evaluate_rows(
         ⟨S, R⟩.
     """
     parts = _parts(len(A), team)
-    Ss, Gs = np.empty((parts, *S.shape), S.dtype), np.empty((parts, *G.shape))
+    Ss, Gs = rooms(parts, S.size, S), rooms(parts, G.size, G)
     together(_evaluate_rows, parts, team, (A, at, R, between, X, T, Ss, Gs))
-    add_up(Ss, S)
-    add_up(Gs, G)
+    add_up(Ss, S.shape[1], S)
+    add_up(Gs, G.shape[1], G)
     return inner_product(S, R)
 
 
@@ -183,7 +181,7 @@ def _evaluate_rows(
     flat, directions, weights = A.reshape(A.size), laid(R.T), padded(between)
     columns, x, c = room_for_columns(R), room_for_lanes(r, A.dtype), room_for_lanes(q, A.dtype)
     products, F = room_for_rows(q, A), room_for_rows(q, A)
-    sums, S = aligned_zeros(len(directions), R), Ss[k]
+    sums, S = aligned_zeros(len(directions), R), Ss[k, : q * n if r else 0].reshape(q if r else 0, n)
     S[:] = 0
     G, wide = np.zeros(r * width_of(r, 8)), np.zeros(LANES * width_of(r, 8))
     begin, end = _share(k, len(Ss), len(A))
@@ -210,7 +208,7 @@ def _evaluate_rows(
             fold(sums, S)
     if r:
         fold(sums, S)
-        symmetric(G, Gs[k])
+        symmetric(G, Gs[k, : r * r].reshape(r, r))
 
 
 @compiled
@@ -261,7 +259,7 @@ def _solve_rows(
 
 @compiled
 def squared_residual(A: Array, at: int, R: Array, X: Array, team: int) -> float:
-    """‖A − F R‖² for rows of A in float64, four of them at a time.
+    """‖A − F R‖² for rows of A in float64, a few of them at a time.
 
     Args:
         A, at: as in ``move_rows``.
@@ -281,16 +279,16 @@ def squared_residual(A: Array, at: int, R: Array, X: Array, team: int) -> float:
 def _squared_residual(part: int, A: Array, at: int, R: Array, X: Array, totals: Array) -> None:
     (r, n), total, whole = R.shape, 0.0, laid(R)
     across = len(whole) // r
-    F, product = np.zeros(4 * r), np.zeros(4 * across)
+    F, product = np.zeros(ROWS * r), np.zeros(ROWS * across)
     every = np.arange(r).astype(np.int32)
     begin, end = _share(part, len(totals), len(A))
-    for start in range(begin, end, 4):
-        rows = min(4, end - start)
+    for start in range(begin, end, ROWS):
+        rows = min(ROWS, end - start)
         for i in range(rows):
             for k in range(r):
                 F[i * r + k] = X[k, at + start + i]
         product[:] = 0
-        multiply_four(F, four_rows(0, 4, r), every, 0, r, whole, product, 0, across)
+        multiply_rows(F, rows_from(0, r, ROWS), every, 0, r, whole, product, 0, across)
         for i in range(rows):
             for j in range(n):
                 residual = np.float64(A[start + i, j]) - product[i * across + j]
@@ -310,13 +308,13 @@ def move_columns(X: Array, Q: Array, C: Array, l1: float, move: Move, moved: Arr
         store_lanes(move_lanes(x, c, curvature, l1, move, spare), lanes, moved, start)
 
 
-@inner
+@leaf
 def _parts(m: int, team: int) -> int:
     """Into how many parts so many rows are worth being divided."""
     return max(1, min(team, (m + LANES - 1) // LANES))
 
 
-@inner
+@leaf
 def _share(part: int, parts: int, m: int) -> tuple[int, int]:
     """Where a part of m rows begins and ends: at whole lanes."""
     groups = (m + LANES - 1) // LANES

@@ -6,23 +6,13 @@ tiles in single precision is put aside from time to time, so that sums stay smal
 
 import numpy as np
 
-from rankscope.compiled import Array, inner
-from rankscope.vectors import BYTES
+from rankscope.compiled import Array, inner, leaf
+from rankscope.vectors import BYTES, ROWS, aligned_zeros
 
 LANES = 128
 """Rows of A that are taken at a time: few enough to stay in the second cache level."""
-LINE = 64
-"""Bytes of a cache line."""
 FOLD = 8
 """Groups of lanes after which sums in single precision are put aside, so that they stay small."""
-
-
-@inner
-def aligned_zeros(size: int, A: Array) -> Array:
-    """Zeros like A from the beginning of a cache line on: vectors of a tile then do not cross one."""
-    room = np.zeros(size + LINE // A.itemsize, A.dtype)
-    skip = -room.ctypes.data % LINE // A.itemsize
-    return room[skip : skip + size]
 
 
 @inner
@@ -31,13 +21,13 @@ def room_for_rows(r: int, A: Array) -> Array:
     return aligned_zeros(LANES * width_of(r, A.itemsize), A)
 
 
-@inner
+@leaf
 def width_of(r: int, itemsize: int) -> int:
     """r and as many more as fill whole tiles."""
     return max(-(-r * itemsize // BYTES), 2) * BYTES // itemsize
 
 
-@inner
+@leaf
 def tile_width(left: int, itemsize: int) -> int:
     """How many entries the next tile has, of those that are left: three vectors, or two where that comes out even."""
     vectors = left * itemsize // BYTES
@@ -58,7 +48,7 @@ def room(n: int, R: Array) -> Array:
     return aligned_zeros(n * width_of(len(R), R.itemsize), R)
 
 
-@inner
+@leaf
 def lay(B: Array, whole: Array) -> None:
     """B (p×q) into such room, which holds zeros beyond."""
     p, q = B.shape
@@ -75,10 +65,10 @@ def lay(B: Array, whole: Array) -> None:
 @inner
 def room_in_rows(m: int, X: Array) -> Array:
     """Where Xᵀ (m×k) can be laid."""
-    return aligned_zeros((m + 3) // 4 * 4 * width_of(len(X), X.itemsize), X)
+    return aligned_zeros((m + ROWS - 1) // ROWS * ROWS * width_of(len(X), X.itemsize), X)
 
 
-@inner
+@leaf
 def lay_in_rows(X: Array, F: Array) -> None:
     """Xᵀ into such room, which holds zeros beyond."""
     (k, m), across = X.shape, width_of(len(X), X.itemsize)
@@ -88,7 +78,7 @@ def lay_in_rows(X: Array, F: Array) -> None:
                 F[i * across + j] = X[j, i]
 
 
-@inner
+@leaf
 def to_rows(x: Array, r: int, F: Array) -> None:
     """F, whose rows lie one after another, ← r rows of x (…×LANES)."""
     across = len(F) // LANES
@@ -97,7 +87,7 @@ def to_rows(x: Array, r: int, F: Array) -> None:
             F[lane * across + j] = x[j, lane]
 
 
-@inner
+@leaf
 def fold(sums: Array, S: Array) -> None:
     """S (r×n) += sums, which are laid as Sᵀ; sums ← 0."""
     r, n = S.shape
@@ -122,7 +112,7 @@ def symmetric(G: Array, whole: Array) -> None:
             whole[j, k] = whole[k, j] = upper[k, j]
 
 
-@inner
+@leaf
 def inner_product(S: Array, R: Array) -> float:
     """⟨S, R⟩ in float64."""
     total = 0.0

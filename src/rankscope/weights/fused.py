@@ -58,10 +58,11 @@ class _Step(torch.autograd.Function):
         ctx.route = route
         X, p, q = _numbers(x), _numbers(P), _numbers(Q)
         (fill, _, between), shape = route.passes, route.shape(p, q)
-        Y, Z = np.empty((len(X), shape[0]), X.dtype), np.empty(between(len(X), p, q) if between else shape, X.dtype)
-        fill(X, p, q, np.zeros(shape[0], X.dtype) if bias is None else _numbers(bias), Y, Z, team.size())
-        ctx.save_for_backward(x, P, Q, bias, torch.from_numpy(Z))
-        return torch.from_numpy(Y)
+        Y, Z = x.new_empty((len(X), shape[0])), x.new_empty(between(len(X), p, q) if between else shape)
+        b = np.zeros(shape[0], X.dtype) if bias is None else _numbers(bias)
+        fill(X, p, q, b, Y.numpy(), Z.numpy(), team.size())
+        ctx.save_for_backward(x, P, Q, bias, Z)
+        return Y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:

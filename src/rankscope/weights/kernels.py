@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rankscope.compiled import Array, compiled, inner
+from rankscope.compiled import Array, compiled, leaf
 
 CHUNK = 256
 
@@ -35,7 +35,7 @@ _FLAT = np.float32(7.90531110763549805)
 _HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1.0), np.float32(0.0)
 
 
-@inner
+@leaf
 def _sigmoid(a: np.float32) -> np.float32:
     """1/(1 + e⁻ᵃ) = ½ + ½ tanh(a/2)."""
     x = _HALF * a

@@ -9,17 +9,28 @@ What lies between, Z and Y, has the rows of these matrices outside, then the vec
 row: so the products with A are one each for all vectors, and those with B one for each row.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rankscope.compiled import Array, Index, compiled, inner
+from rankscope.compiled import Array, Index, compiled, inner, leaf
 from rankscope.team import together
-from rankscope.vectors import add_up
+from rankscope.vectors import add_up, aligned_zeros, rooms
 from rankscope.weights.linear_pass import dense_backward, dense_forward
 from rankscope.weights.products import Matrix, add_product, copy, copy_sum, parts_of, turn, whole, whole_of
 
 Shape = tuple[int, int, int]
+
+
+class Room(NamedTuple):
+    """What the way back needs for itself, a row for each part."""
+
+    y: Array
+    turned: Array
+    dz: Array
+    rows: Array
+    dx: Array
+
 
 NEAR = 2**15
 """Numbers of Y and Z that are taken at a time."""
@@ -36,21 +47,31 @@ def forward(X: Array, B: Array, A: Array, bias: Array, Y: Array, Z: Array, team:
     """Y (batch×o₁o₂) and Z (``between``) for X (batch×i₁i₂), B (K×o₂×i₂) and A (K×o₁×i₁)."""
     K, o2, i2 = B.shape
     w = whole(o2, X)
-    right = np.zeros(K * i2 * w, X.dtype)
+    right = aligned_zeros(K * i2 * w, X)
     for k in range(K):
         turn(Matrix(right, k * i2 * w, w, 1), Matrix(B.reshape(B.size), k * o2 * i2, i2, 1), o2, i2)
     parts = _parts(X, B, A, team)
-    together(_forward, parts, team, (parts, X, right, _in_one_row(A), A.shape, o2, bias, Z, Y))
+    y = rooms(parts, A.shape[1] * _block(len(X), A.shape, w) * w, X)
+    together(_forward, parts, team, (parts, X, right, _in_one_row(A), A.shape, o2, bias, Z, Y, y))
 
 
-@inner
+@leaf
 def _forward(
-    part: int, parts: int, X: Array, right: Array, left: Array, shape: Shape, o2: int, bias: Array, z: Array, Y: Array
+    part: int,
+    parts: int,
+    X: Array,
+    right: Array,
+    left: Array,
+    shape: Shape,
+    o2: int,
+    bias: Array,
+    z: Array,
+    Y: Array,
+    room: Array,
 ) -> None:
     K, o1, i1 = shape
     w, i2 = whole(o2, X), X.shape[1] // i1
-    x, block = X.reshape(X.size), _block(len(X), shape, w)
-    y = np.empty(o1 * block * w, X.dtype)
+    x, y, out, block = X.reshape(X.size), room[part], Y.reshape(Y.size), _block(len(X), shape, w)
     for begin in range(*_blocks(part, parts, len(X), block), block):
         many = min(block, len(X) - begin)
         at, beside = begin * i1 * K * w, many * w
@@ -65,7 +86,7 @@ def _forward(
         inner = Matrix(z, at, beside, 1)
         add_product(Matrix(y, 0, beside, 1), Matrix(left, 0, i1 * K, 1), inner, o1, i1 * K, beside)
         for r in range(o1):
-            to = Matrix(Y.reshape(Y.size), begin * o1 * o2 + r * o2, o1 * o2, 1)
+            to = Matrix(out, begin * o1 * o2 + r * o2, o1 * o2, 1)
             copy_sum(to, Matrix(y, r * beside, w, 1), Matrix(bias, r * o2, 0, 1), many, o2)
 
 
@@ -76,21 +97,29 @@ def backward(
     """The gradients of X, unless there is no room for it, B, A and the bias for ∂Y (batch×o₁o₂)."""
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape
     v, u = whole(i2, X), whole(i1 * K, X)
-    right = np.zeros(K * o2 * v, X.dtype)
+    right = aligned_zeros(K * o2 * v, X)
     copy(Matrix(right, 0, v, 1), Matrix(B.reshape(B.size), 0, i2, 1), K * o2, i2)
-    parts = _parts(X, B, A, team)
-    dAs, dBs = np.zeros((parts, o1, u), X.dtype), np.zeros((parts, K * o2, v), X.dtype)
-    dbs, rows = np.zeros((parts, 1, o1 * o2), X.dtype), np.empty((o1, u), X.dtype)
-    together(_backward, parts, team, (dY, X, Z, right, _in_one_row(A), A.shape, dX, dAs, dBs, dbs))
-    add_up(dAs, rows)
+    parts, block, w = _parts(X, B, A, team), _block(len(X), A.shape, whole(o2, X)), whole(o2, X)
+    dAs, dBs, dbs = rooms(parts, o1 * u, X), rooms(parts, K * o2 * v, X), rooms(parts, o1 * o2, X)
+    room = Room(
+        rooms(parts, o1 * block * w, X),
+        rooms(parts, block * w * u, X),
+        rooms(parts, i1 * K * block * w, X),
+        rooms(parts, max(block, i1) * v, X),
+        rooms(parts, max(block, i1) * v, X),
+    )
+    together(_backward, parts, team, (parts, dY, X, Z, right, _in_one_row(A), A.shape, dX, dAs, dBs, dbs, room))
+    rows = np.empty((o1, u), X.dtype)
+    add_up(dAs, u, rows)
     _by_terms(rows, dA)
-    add_up(dBs, dB.reshape(K * o2, i2))
-    add_up(dbs, db.reshape(1, db.size))
+    add_up(dBs, v, dB.reshape(K * o2, i2))
+    add_up(dbs, o1 * o2, db.reshape(1, db.size))
 
 
-@inner
+@leaf
 def _backward(
     part: int,
+    parts: int,
     dY: Array,
     X: Array,
     Z: Array,
@@ -101,15 +130,18 @@ def _backward(
     dAs: Array,
     dBs: Array,
     dbs: Array,
+    room: Room,
 ) -> None:
     K, o1, i1 = shape
     o2, i2 = dY.shape[1] // o1, X.shape[1] // i1
     w, v, u = whole(o2, X), whole(i2, X), whole(i1 * K, X)
     x, dy, block = X.reshape(X.size), dY.reshape(dY.size), _block(len(X), shape, w)
-    y, turned = np.zeros(o1 * block * w, X.dtype), np.zeros(block * w * u, X.dtype)
-    dz, rows, dx = np.empty(i1 * K * block * w, X.dtype), _rows(block, i1, v, X), _rows(block, i1, v, X)
-    dA, dB, bias = dAs[part].reshape(o1 * u), dBs[part].reshape(K * o2 * v), dbs[part, 0]
-    for begin in range(*_blocks(part, len(dAs), len(X), block), block):
+    y, turned, dz, rows, dx = room.y[part], room.turned[part], room.dz[part], room.rows[part], room.dx[part]
+    dA, dB, bias, out = dAs[part], dBs[part], dbs[part], dX.reshape(dX.size)
+    dA[:], dB[:], bias[:] = 0, 0, 0
+    if w > o2 or v > i2:  # What lies beyond the rows is multiplied too.
+        y[:], rows[:] = 0, 0
+    for begin in range(*_blocks(part, parts, len(X), block), block):
         many = min(block, len(X) - begin)
         beside = many * w
         for r in range(o1):
@@ -134,24 +166,24 @@ def _backward(
                     to = Matrix(dx, 0, v, 1)
                     add_product(to, Matrix(dz, here, z_row, 1), Matrix(right, there, v, 1), length, o2, v)
             if dX.size:
-                copy(Matrix(dX.reshape(dX.size), place, x_row, 1), Matrix(dx, 0, v, 1), length, i2)
+                copy(Matrix(out, place, x_row, 1), Matrix(dx, 0, v, 1), length, i2)
 
 
-@inner
+@leaf
 def _parts(X: Array, B: Array, A: Array, team: int) -> int:
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape
     blocks = -(-len(X) // _block(len(X), A.shape, whole(o2, X)))
     return min(parts_of(len(X), K * i1 * o2 * (i2 + o1), team), blocks)
 
 
-@inner
+@leaf
 def _blocks(part: int, parts: int, batch: int, block: int) -> tuple[int, int]:
     """Where the blocks of a part begin and end."""
     count = -(-batch // block)
     return part * count // parts * block, min((part + 1) * count // parts * block, batch)
 
 
-@inner
+@leaf
 def _block(batch: int, shape: Shape, w: int) -> int:
     """How many vectors are taken at a time: all, or so many that two or four threads get equally many blocks."""
     K, o1, i1 = shape
@@ -159,12 +191,7 @@ def _block(batch: int, shape: Shape, w: int) -> int:
     return -(-batch // (blocks if blocks == 1 else (blocks + 3) // 4 * 4))
 
 
-@inner
-def _rows(block: int, i1: int, v: int, X: Array) -> Array:
-    return np.zeros(max(block, i1) * v, X.dtype)
-
-
-@inner
+@leaf
 def _shorter(many: int, shape: Shape, i2: int, w: int) -> tuple[int, int, int, int, int, int]:
     """The rows of X and Z, of so many vectors: those of each vector, or of all vectors those in one place of theirs.
 
@@ -180,7 +207,7 @@ def _shorter(many: int, shape: Shape, i2: int, w: int) -> tuple[int, int, int, i
 def _in_one_row(A: Array) -> Array:
     """A (K×o₁×i₁) as o₁ rows, with entry (p, k) of each at p K + k."""
     K, o1, i1 = A.shape
-    rows = np.empty(A.size, A.dtype)
+    rows = aligned_zeros(A.size, A)
     for k in range(K):
         for r in range(o1):
             for p in range(i1):
@@ -188,7 +215,7 @@ def _in_one_row(A: Array) -> Array:
     return rows
 
 
-@inner
+@leaf
 def _by_terms(rows: Array, A: Array) -> None:
     """The way back."""
     K, _, i1 = A.shape
@@ -215,7 +242,7 @@ def formed_backward(
     _take_apart(dW, B, A, dB, dA)
 
 
-@inner
+@leaf
 def _form(B: Array, A: Array, W: Array) -> None:
     """W = Σ_k A_k ⊗ B_k."""
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape
@@ -230,7 +257,7 @@ def _form(B: Array, A: Array, W: Array) -> None:
                         w[to + q] += A[k, r, p] * b[frm + q]
 
 
-@inner
+@leaf
 def _take_apart(dW: Array, B: Array, A: Array, dB: Array, dA: Array) -> None:
     """The gradients of B and A for that of W."""
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape

@@ -10,13 +10,13 @@ by side. Some vectors are taken at a time; what belongs to one lies a little mor
 the cache would put places apart by a power of two in one.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rankscope.compiled import Array, compiled, inner
+from rankscope.compiled import Array, compiled, leaf
 from rankscope.team import together
-from rankscope.vectors import add_up
+from rankscope.vectors import add_up, aligned_zeros, rooms
 from rankscope.weights.linear_pass import dense_backward, dense_forward
 from rankscope.weights.products import (
     ASIDE,
@@ -31,7 +31,28 @@ from rankscope.weights.products import (
     whole,
 )
 
-NEAR = 2**16
+
+class Apart(NamedTuple):
+    """How far apart the vectors lie in each: ∂Y, X turned, ∂Z, ∂Z turned and ∂X turned."""
+
+    y: int
+    x: int
+    dz: int
+    t: int
+    dx: int
+
+
+class Room(NamedTuple):
+    """What the way back needs of each for itself, a row for each part."""
+
+    y: Array
+    x: Array
+    dz: Array
+    t: Array
+    dx: Array
+
+
+NEAR = 2**14
 """Numbers of x that are taken at a time."""
 
 
@@ -47,10 +68,12 @@ def forward(X: Array, C: Array, D: Array, bias: Array, Y: Array, Z: Array, team:
     m1, m0, n0, R = C.shape
     first, second = padded(C.reshape(m1 * m0, n0 * R)), padded(D.reshape(n0 * R * m1, D.shape[3]))
     parts = parts_of(len(X), C.size + D.size, team)
-    together(_forward, parts, team, (parts, X, first, second, C.shape, bias, Z, Y))
+    apart, block = _apart(C.shape, D.shape[3], X), _block(X)
+    room = rooms(parts, block * apart.x, X), rooms(parts, block * apart.t, X), rooms(parts, block * apart.y, X)
+    together(_forward, parts, team, (parts, X, first, second, C.shape, bias, Z, Y, room))
 
 
-@inner
+@leaf
 def _forward(
     part: int,
     parts: int,
@@ -61,35 +84,32 @@ def _forward(
     bias: Array,
     Z: Array,
     Y: Array,
+    room: tuple[Array, Array, Array],
 ) -> None:
     m1, m0, n0, R = shape
     n1 = Y.shape[1] // n0
-    u, v, apart = whole(n0 * R, X), whole(n1, X), ASIDE // X.itemsize
-    x, z_out, block = X.reshape(X.size), Z.reshape(Z.size), _block(X)
-    turned, z = np.zeros(block * (m0 * m1 + apart), X.dtype), np.zeros(block * (m1 * u + apart), X.dtype)
-    y = np.zeros(block * (n0 * v + apart), X.dtype)
+    u, v, apart = whole(n0 * R, X), whole(n1, X), _apart(shape, n1, X)
+    x, z_out, out, block = X.reshape(X.size), Z.reshape(Z.size), Y.reshape(Y.size), _block(X)
+    turned, z, y = room[0][part], room[1][part], room[2][part]
     first, last = share(part, parts, len(X))
     for begin in range(first, last, block):
         many = min(block, last - begin)
-        z[:] = 0
-        y[:] = 0
+        z[: many * apart.t] = 0
+        y[: many * apart.y] = 0
         for e in range(many):
-            turn(Matrix(turned, e * (m0 * m1 + apart), m0, 1), Matrix(x, (begin + e) * m0 * m1, m1, 1), m0, m1)
+            turn(Matrix(turned, e * apart.x, m0, 1), Matrix(x, (begin + e) * m0 * m1, m1, 1), m0, m1)
         for a in range(m1):
-            to, rows = Matrix(z, a * u, m1 * u + apart, 1), Matrix(turned, a * m0, m0 * m1 + apart, 1)
+            to, rows = Matrix(z, a * u, apart.t, 1), Matrix(turned, a * m0, apart.x, 1)
             add_product(to, rows, Matrix(C, a * m0 * u, u, 1), many, m0, u)
         for e in range(many):
             to = Matrix(z_out, (begin + e) * Z.shape[1], m1, 1)
-            turn(to, Matrix(z, e * (m1 * u + apart), u, 1), m1, n0 * R)
+            turn(to, Matrix(z, e * apart.t, u, 1), m1, n0 * R)
         for n in range(n0):
-            to, rows = (
-                Matrix(y, n * v, n0 * v + apart, 1),
-                Matrix(z_out, begin * Z.shape[1] + n * R * m1, Z.shape[1], 1),
-            )
-            add_product(to, rows, Matrix(D, n * R * m1 * v, v, 1), many, R * m1, v)
+            rows = Matrix(z_out, begin * Z.shape[1] + n * R * m1, Z.shape[1], 1)
+            add_product(Matrix(y, n * v, apart.y, 1), rows, Matrix(D, n * R * m1 * v, v, 1), many, R * m1, v)
         for e in range(many):
-            to = Matrix(Y.reshape(Y.size), (begin + e) * n0 * n1, n1, 1)
-            copy_sum(to, Matrix(y, e * (n0 * v + apart), v, 1), Matrix(bias, 0, n1, 1), n0, n1)
+            to = Matrix(out, (begin + e) * n0 * n1, n1, 1)
+            copy_sum(to, Matrix(y, e * apart.y, v, 1), Matrix(bias, 0, n1, 1), n0, n1)
 
 
 @compiled
@@ -99,7 +119,7 @@ def backward(
     """The gradients of X, unless there is no room for it, C, D and the bias for ∂Y (batch×n₀n₁)."""
     (m1, m0, n0, R), n1 = C.shape, D.shape[3]
     p, w = whole(m0, X), whole(m1, X)
-    first, second = np.zeros(m1 * n0 * R * p, X.dtype), np.zeros(n0 * n1 * R * w, X.dtype)
+    first, second = aligned_zeros(m1 * n0 * R * p, X), aligned_zeros(n0 * n1 * R * w, X)
     for a in range(m1):
         turn(Matrix(first, a * n0 * R * p, p, 1), Matrix(C.reshape(C.size), a * m0 * n0 * R, n0 * R, 1), m0, n0 * R)
     for n in range(n0):
@@ -107,18 +127,26 @@ def backward(
             to, frm = Matrix(second, n * n1 * R * w + rho * w, R * w, 1), (n * R + rho) * m1 * n1
             turn(to, Matrix(D.reshape(D.size), frm, n1, 1), m1, n1)
     parts = parts_of(len(X), C.size + D.size, team)
-    dCs = np.zeros((parts, m1 * m0, whole(n0 * R, X)), X.dtype)
-    dDs = np.zeros((parts, n0 * R * m1, whole(n1, X)), X.dtype)
-    dbs = np.zeros((parts, 1, n0 * n1), X.dtype)
-    together(_backward, parts, team, (dY, X, Z, first, second, C.shape, dX, dCs, dDs, dbs))
-    add_up(dCs, dC.reshape(m1 * m0, n0 * R))
-    add_up(dDs, dD.reshape(n0 * R * m1, n1))
-    add_up(dbs, db.reshape(1, db.size))
+    u, v, apart, block = whole(n0 * R, X), whole(n1, X), _apart(C.shape, n1, X), _block(X)
+    dCs, dDs = rooms(parts, m1 * m0 * u, X), rooms(parts, n0 * R * m1 * v, X)
+    dbs = rooms(parts, n0 * n1, X)
+    room = Room(
+        rooms(parts, block * apart.y, X),
+        rooms(parts, block * apart.x, X),
+        rooms(parts, block * apart.dz, X),
+        rooms(parts, block * apart.t, X),
+        rooms(parts, block * apart.dx, X),
+    )
+    together(_backward, parts, team, (parts, dY, X, Z, first, second, C.shape, dX, dCs, dDs, dbs, room))
+    add_up(dCs, u, dC.reshape(m1 * m0, n0 * R))
+    add_up(dDs, v, dD.reshape(n0 * R * m1, n1))
+    add_up(dbs, n0 * n1, db.reshape(1, db.size))
 
 
-@inner
+@leaf
 def _backward(
     part: int,
+    parts: int,
     dY: Array,
     X: Array,
     Z: Array,
@@ -129,35 +157,33 @@ def _backward(
     dCs: Array,
     dDs: Array,
     dbs: Array,
+    room: Room,
 ) -> None:
     m1, m0, n0, R = shape
     n1, size = dY.shape[1] // n0, X.shape[1]
-    u, v, p, w, apart = whole(n0 * R, X), whole(n1, X), whole(m0, X), whole(m1, X), ASIDE // X.itemsize
-    # How far apart the vectors lie in each: ∂Y, X turned, ∂Z, ∂Z turned and ∂X turned.
-    at_y, at_x, at_dz, at_t, at_dx = n0 * v + apart, m0 * m1 + apart, n0 * R * w + apart, m1 * u + apart, m1 * p + apart
+    u, v, p, w, apart = whole(n0 * R, X), whole(n1, X), whole(m0, X), whole(m1, X), _apart(shape, n1, X)
+    at_y, at_x, at_dz, at_t, at_dx = apart
     at_z, block, one = Z.shape[1], _block(X), 1
-    y, x, dz = np.zeros(block * at_y, X.dtype), np.empty(block * at_x, X.dtype), np.empty(block * at_dz, X.dtype)
-    t, dx = np.zeros(block * at_t, X.dtype), np.empty(block * at_dx, X.dtype)
-    dC, dD, bias, dy = (
-        dCs[part].reshape(m1 * m0 * u),
-        dDs[part].reshape(n0 * R * m1 * v),
-        dbs[part, 0],
-        dY.reshape(dY.size),
-    )
-    first, last = share(part, len(dCs), len(X))
+    y, x, dz, t, dx = room.y[part], room.x[part], room.dz[part], room.t[part], room.dx[part]
+    dC, dD, bias, dy = dCs[part], dDs[part], dbs[part], dY.reshape(dY.size)
+    dC[:], dD[:], bias[:] = 0, 0, 0
+    if v > n1 or u > n0 * R:  # What lies beyond the rows is multiplied too.
+        y[:], t[:] = 0, 0
+    given, between, out = X.reshape(X.size), Z.reshape(Z.size), dX.reshape(dX.size)
+    first, last = share(part, parts, len(X))
     for begin in range(first, last, block):
         many = min(block, last - begin)
-        dz[:] = 0
-        dx[:] = 0
+        dz[: many * at_dz] = 0
+        dx[: many * at_dx] = 0
         for e in range(many):
             here = Matrix(dy, (begin + e) * n0 * n1, n1, 1)
             copy(Matrix(y, e * at_y, v, 1), here, n0, n1)
             copy_sum(Matrix(bias, 0, n1, 1), Matrix(bias, 0, n1, 1), here, n0, n1)
-            turn(Matrix(x, e * at_x, m0, 1), Matrix(X.reshape(X.size), (begin + e) * size, m1, 1), m0, m1)
+            turn(Matrix(x, e * at_x, m0, 1), Matrix(given, (begin + e) * size, m1, 1), m0, m1)
         for n in range(n0):
             to, rows = Matrix(dz, n * R * w, at_dz, 1), Matrix(y, n * v, at_y, 1)
             add_product(to, rows, Matrix(D, n * n1 * R * w, R * w, 1), many, n1, R * w)
-            left = Matrix(Z.reshape(Z.size), begin * at_z + n * R * m1, one, at_z)
+            left = Matrix(between, begin * at_z + n * R * m1, one, at_z)
             add_product(Matrix(dD, n * R * m1 * v, v, 1), left, rows, R * m1, many, v)
         for e in range(many):
             turn(Matrix(t, e * at_t, u, 1), Matrix(dz, e * at_dz, w, 1), n0 * R, m1)
@@ -169,7 +195,7 @@ def _backward(
                 add_product(to, rows, Matrix(C, a * n0 * R * p, p, 1), many, n0 * R, p)
         if dX.size:
             for e in range(many):
-                to = Matrix(dX.reshape(dX.size), (begin + e) * size, m1, 1)
+                to = Matrix(out, (begin + e) * size, m1, 1)
                 turn(to, Matrix(dx, e * at_dx, p, 1), m1, m0)
 
 
@@ -190,7 +216,7 @@ def formed_backward(
     _take_apart(dW, C, D, dC, dD)
 
 
-@inner
+@leaf
 def _form(C: Array, D: Array, W: Array) -> None:
     """W[n₀n₁, m₀m₁] = Σ_ρ C[m₁, m₀, n₀, ρ] D[n₀, ρ, m₁, n₁]."""
     (m1, m0, n0, R), n1 = C.shape, D.shape[3]
@@ -204,7 +230,7 @@ def _form(C: Array, D: Array, W: Array) -> None:
                         row[a * m1 + b] += C[b, a, n, rho] * D[n, rho, b, k]
 
 
-@inner
+@leaf
 def _take_apart(dW: Array, C: Array, D: Array, dC: Array, dD: Array) -> None:
     """The gradients of C and D for that of W."""
     (m1, m0, n0, R), n1 = C.shape, D.shape[3]
@@ -219,7 +245,14 @@ def _take_apart(dW: Array, C: Array, D: Array, dC: Array, dD: Array) -> None:
                         dD[n, rho, b, k] += row[a * m1 + b] * C[b, a, n, rho]
 
 
-@inner
+@leaf
 def _block(X: Array) -> int:
     """How many vectors are taken at a time."""
-    return max(4, min(256, NEAR // X.shape[1]))
+    return max(16, NEAR // X.shape[1])
+
+
+@leaf
+def _apart(shape: tuple[int, int, int, int], n1: int, X: Array) -> Apart:
+    (m1, m0, n0, R), aside = shape, ASIDE // X.itemsize
+    u, v, p, w = whole(n0 * R, X), whole(n1, X), whole(m0, X), whole(m1, X)
+    return Apart(n0 * v + aside, m0 * m1 + aside, n0 * R * w + aside, m1 * u + aside, m1 * p + aside)

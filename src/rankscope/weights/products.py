@@ -1,8 +1,8 @@
 """Products of small matrices, compiled: too small for a library's, whose call costs more than the product.
 
-A matrix is a view on a flat array. A product takes four rows of its left side at a time,
+A matrix is a view on a flat array. A product takes a few rows of its left side at a time,
 
-    C_i += Σ_k a_ik B_k      for four i,
+    C_i += Σ_k a_ik B_k      for ROWS rows i,
 
 with these parts of C in registers, three vectors wide. So rows of B and of C are whole vectors, side by side in memory:
 they are padded with zeros where they end before; the left side may lie in any order.
@@ -10,16 +10,31 @@ they are padded with zeros where they end before; the left side may lie in any o
 
 from typing import NamedTuple
 
-import numpy as np
-
-from rankscope.compiled import Array, inner
-from rankscope.vectors import BYTES, ONE, THREE, TWO, add_scaled, lanes, load, plus, store, turn_square
+from rankscope.compiled import Array, inner, leaf
+from rankscope.vectors import (
+    BYTES,
+    ONE,
+    ROWS,
+    THREE,
+    TWO,
+    add_outer,
+    aligned_zeros,
+    lanes,
+    load,
+    load_rows,
+    plus,
+    rooms,
+    rows_from,
+    store,
+    store_rows,
+    turn_square,
+)
 
 ASIDE = 64
 """Bytes that keep rows of a power of two apart, which the cache would else put in one place."""
 
-ROWS = 64
-"""Of a product that are taken at a time."""
+NEAR = 64
+"""Rows of a product that are taken at a time."""
 ENOUGH = 2**18
 """Multiply-adds that are worth another thread."""
 
@@ -33,7 +48,7 @@ class Matrix(NamedTuple):
     column: int = 1
 
 
-@inner
+@leaf
 def whole(n: int, A: Array) -> int:
     """n and as many more as fill whole vectors of A's kind."""
     return (n + lanes(A) - 1) // lanes(A) * lanes(A)
@@ -44,7 +59,7 @@ def whole_of(n: int, itemsize: int) -> int:
     return -(-n * itemsize // BYTES) * BYTES // itemsize
 
 
-@inner
+@leaf
 def add_product(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int) -> None:
     """C += A B for A (m×p) and B (p×n); n is of whole vectors, and columns of B and C lie side by side."""
     width, at = lanes(B.entries), 0
@@ -61,30 +76,21 @@ def add_product(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int) -> None
             at += 3 * width
 
 
-@inner
+@leaf
 def _add(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, at: int, many: tuple[int, ...]) -> None:
     """The columns of C from ``at`` on, as many vectors as ``many`` stands for."""
-    a, c, b, last = A.entries, C.entries, B.entries, m - 1
-    for i in range(0, m, 4):
-        # Rows beyond the last one are the last one again: it is written twice, and the same.
-        i1, i2, i3 = min(i + 1, last), min(i + 2, last), min(i + 3, last)
-        a0, a1, a2, a3 = A.start + i * A.row, A.start + i1 * A.row, A.start + i2 * A.row, A.start + i3 * A.row
-        to = C.start + at
-        c0, c1, c2, c3 = to + i * C.row, to + i1 * C.row, to + i2 * C.row, to + i3 * C.row
-        s0, s1, s2, s3 = load(c, c0, many), load(c, c1, many), load(c, c2, many), load(c, c3, many)
-        k, below = 0, B.start + at
+    a, b, c = A.entries, B.entries, C.entries
+    for i in range(0, m, ROWS):
+        # Rows beyond the last one are the last one again: it is written more than once, and the same.
+        left, to = rows_from(A.start + i * A.row, A.row, m - i), rows_from(C.start + i * C.row, C.row, m - i)
+        sums, k, below = load_rows(c, to, at, many), 0, B.start + at
         for _ in range(p):
-            v = load(b, below, many)
-            s0, s1 = add_scaled(s0, a, a0 + k, v), add_scaled(s1, a, a1 + k, v)
-            s2, s3 = add_scaled(s2, a, a2 + k, v), add_scaled(s3, a, a3 + k, v)
+            sums = add_outer(sums, a, left, k, load(b, below, many))
             k, below = k + A.column, below + B.row
-        store(c, c0, s0)
-        store(c, c1, s1)
-        store(c, c2, s2)
-        store(c, c3, s3)
+        store_rows(c, to, at, sums)
 
 
-@inner
+@leaf
 def copy(C: Matrix, A: Matrix, m: int, n: int) -> None:
     """C ← A (m×n), columns side by side."""
     width = lanes(A.entries)
@@ -96,7 +102,7 @@ def copy(C: Matrix, A: Matrix, m: int, n: int) -> None:
             C.entries[to + j] = A.entries[frm + j]
 
 
-@inner
+@leaf
 def copy_sum(C: Matrix, A: Matrix, B: Matrix, m: int, n: int) -> None:
     """C ← A + B (m×n), columns side by side."""
     width = lanes(A.entries)
@@ -108,7 +114,7 @@ def copy_sum(C: Matrix, A: Matrix, B: Matrix, m: int, n: int) -> None:
             C.entries[to + j] = A.entries[one + j] + B.entries[other + j]
 
 
-@inner
+@leaf
 def turn(C: Matrix, A: Matrix, m: int, n: int) -> None:
     """C (n×m) ← Aᵀ (m×n), columns side by side: by squares of whole vectors, and the rest entry by entry."""
     side = lanes(A.entries)
@@ -125,7 +131,7 @@ def turn(C: Matrix, A: Matrix, m: int, n: int) -> None:
 def padded(A: Array) -> Array:
     """A (m×n), flat, each row up to whole vectors."""
     (m, n), width = A.shape, whole(A.shape[1], A)
-    rows = np.zeros(m * width, A.dtype)
+    rows = aligned_zeros(m * width, A)
     copy(Matrix(rows, 0, width, 1), Matrix(A.reshape(A.size), 0, n, 1), m, n)
     return rows
 
@@ -134,58 +140,59 @@ def padded(A: Array) -> Array:
 def padded_turned(A: Array) -> Array:
     """Aᵀ for A (m×n), flat, each row up to whole vectors."""
     (m, n), width = A.shape, whole(len(A), A)
-    rows = np.zeros(n * width, A.dtype)
+    rows = aligned_zeros(n * width, A)
     turn(Matrix(rows, 0, width, 1), Matrix(A.reshape(A.size), 0, n, 1), m, n)
     return rows
 
 
-@inner
-def multiply(A: Array, right: Array, bias: Array, C: Array) -> None:
-    """C ← A B + b for A (m×p) and B (p×n), whose rows are padded."""
+@leaf
+def multiply(A: Array, right: Array, bias: Array, C: Array, sums: Array) -> None:
+    """C ← A B + b for A (m×p) and B (p×n), whose rows are padded; ``sums`` has room for NEAR of C's."""
     (m, p), n = A.shape, C.shape[1]
     a, c, width = A.reshape(A.size), C.reshape(C.size), whole(n, A)
-    sums = np.empty(min(m, ROWS) * width, A.dtype)
-    for begin in range(0, m, ROWS):
-        rows, to = min(ROWS, m - begin), Matrix(sums, 0, width, 1)
+    for begin in range(0, m, NEAR):
+        rows, to = min(NEAR, m - begin), Matrix(sums, 0, width, 1)
         sums[:] = 0
         add_product(to, Matrix(a, begin * p, p, 1), Matrix(right, 0, width, 1), rows, p, width)
         copy_sum(Matrix(c, begin * n, n, 1), to, Matrix(bias, 0, 0, 1), rows, n)
 
 
-@inner
-def multiply_turned(A: Array, B: Array, product: Array) -> None:
-    """AᵀB (n×p) for A (m×n) and B (m×p)."""
+@leaf
+def multiply_turned(A: Array, B: Array, C: Array, left: Array, right: Array) -> None:
+    """C += AᵀB, whose rows are padded, for A (m×n) and B (m×p); there is room for NEAR padded rows of A, and of B."""
     (m, n), p = A.shape, B.shape[1]
     a, b, width = A.reshape(A.size), B.reshape(B.size), whole(p, A)
     apart = ASIDE // A.itemsize
-    left, right = np.empty(ROWS * (n + apart), A.dtype), np.zeros(ROWS * (width + apart), A.dtype)
-    C = np.zeros(n * width, A.dtype)
-    for begin in range(0, m, ROWS):
-        rows = min(ROWS, m - begin)
+    for begin in range(0, m, NEAR):
+        rows = min(NEAR, m - begin)
         copy(Matrix(left, 0, n + apart, 1), Matrix(a, begin * n, n, 1), rows, n)
         copy(Matrix(right, 0, width + apart, 1), Matrix(b, begin * p, p, 1), rows, p)
         turned = Matrix(left, 0, 1, n + apart)
         add_product(Matrix(C, 0, width, 1), turned, Matrix(right, 0, width + apart, 1), n, rows, width)
-    copy(Matrix(product.reshape(product.size), 0, p, 1), Matrix(C, 0, width, 1), n, p)
 
 
-@inner
+@leaf
 def sum_columns(A: Array, sums: Array) -> None:
-    """Σ_i A_i."""
+    """sums += Σ_i A_i."""
     (m, n), a = A.shape, A.reshape(A.size)
-    sums[:] = 0
     for i in range(m):
         copy_sum(Matrix(sums, 0, 0, 1), Matrix(sums, 0, 0, 1), Matrix(a, i * n, 0, 1), 1, n)
 
 
 @inner
+def room_in_rows(parts: int, n: int, A: Array) -> Array:
+    """Room for NEAR rows of n and some beside, for each part."""
+    return rooms(parts, NEAR * (whole(n, A) + ASIDE // A.itemsize), A)
+
+
+@leaf
 def parts_of(rows: int, each: int, team: int) -> int:
     """Into how many parts so many rows are worth being divided, with so many multiply-adds each."""
-    return max(1, min(team, rows * each // ENOUGH, rows // 4))
+    return max(1, min(team, rows * each // ENOUGH, rows // ROWS))
 
 
-@inner
+@leaf
 def share(part: int, parts: int, rows: int) -> tuple[int, int]:
     """Where a part of the rows begins and ends."""
-    fours = (rows + 3) // 4
-    return part * fours // parts * 4, min((part + 1) * fours // parts * 4, rows)
+    groups = (rows + ROWS - 1) // ROWS
+    return part * groups // parts * ROWS, min((part + 1) * groups // parts * ROWS, rows)
