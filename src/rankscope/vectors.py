@@ -149,6 +149,22 @@ def add_inner(typing: Any, sums: Any, array: Any, begins: Any, index: Any, rows:
 
 
 @intrinsic
+def fetch(typing: Any, array: Any, index: Any) -> Any:
+    """Have what lies at an index of the flat array, or beyond it, brought into the second cache level meanwhile."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        instruction = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        place = builder.bitcast(_place(context, builder, signature.args[0], *arguments), pointer)
+        read, second_level, data = (ir.Constant(number, k) for k in (0, 2, 1))
+        builder.call(instruction, [place, read, second_level, data])
+        return context.get_dummy_value()
+
+    return types.none(array, index), generate
+
+
+@intrinsic
 def plus(typing: Any, left: Any, right: Any) -> Any:
     """left + right, vector by vector."""
 

@@ -13,11 +13,13 @@ from rankscope.compiled import Array, Index, Integers, inner, leaf
 from rankscope.nmf.tiles import LANES, tile_width, to_rows, width_of
 from rankscope.vectors import (
     BYTES,
+    LINE,
     ROWS,
     THREE,
     TWO,
     add_inner,
     add_outer,
+    fetch,
     load,
     load_rows,
     rows_from,
@@ -38,6 +40,8 @@ class Columns(NamedTuple):
     """How many they are (LANES/ROWS × panels)."""
     panel: int
     """How many columns a panel has."""
+    seen: Integers
+    """Room for whether a column is one of them (n)."""
 
 
 @inner
@@ -46,45 +50,53 @@ def room_for_columns(R: Array) -> Columns:
     r, n = R.shape
     panel = min(n, max(NEAR // (width_of(r, R.itemsize) * R.itemsize), 64))
     groups = LANES // ROWS
-    return Columns(np.zeros((groups, n + 1), np.int32), np.zeros((groups, -(-n // panel)), np.int64), panel)
+    counts, seen = np.zeros((groups, -(-n // panel)), np.int64), np.zeros(n, np.uint8)
+    return Columns(np.zeros((groups, n + 1), np.int32), counts, panel, seen)
 
 
 @inner
 def find_columns(A: Array, start: int, rows: int, n: int, columns: Columns) -> None:
     """The columns of so many rows of A from ``start`` on."""
-    seen = np.zeros(n, np.uint8)
     for group in range((rows + ROWS - 1) // ROWS):
-        seen_in(A, _group(group, start, rows, n), n, seen)
-        numbers, counts = columns.numbers[group], columns.counts[group]
-        for k in range(len(counts)):
-            begin = Index(k * columns.panel)
-            place = begin
-            for j in range(begin, Index(min(k * columns.panel + columns.panel, n))):
-                numbers[place] = j
-                place += Index(seen[j])
-            counts[k] = place - begin
+        for k in range(columns.counts.shape[1]):
+            _find(A, _group(group, start, rows, n), n, columns, group, k)
 
 
 @leaf
-def seen_in(A: Array, begins: Any, n: int, seen: Array) -> None:
-    """Of n columns, whether not all are 0 in ROWS rows that begin there."""
+def _find(A: Array, begins: Any, n: int, columns: Columns, group: int, k: int) -> None:
+    """Those of one group and panel."""
+    first, seen, numbers = Index(k * columns.panel), columns.seen, columns.numbers[group]
+    end = min(first + Index(columns.panel), Index(n))
+    see(A, begins, first, end, seen)
+    place = first
+    for j in range(first, end):
+        numbers[place] = j
+        place += Index(seen[j])
+    columns.counts[group, k] = place - first
+
+
+@leaf
+def see(A: Array, begins: Any, first: int, end: int, seen: Array) -> None:
+    """Whether not all of ROWS rows that begin there are 0, for each column from the first to the end."""
     for i in range(0, ROWS, 4):
-        a0, a1 = A[begins[i] : begins[i] + n], A[begins[i + 1] : begins[i + 1] + n]
-        a2, a3 = A[begins[i + 2] : begins[i + 2] + n], A[begins[i + 3] : begins[i + 3] + n]
-        for j in range(n):
+        a0, a1 = A[begins[i] : begins[i] + end], A[begins[i + 1] : begins[i + 1] + end]
+        a2, a3 = A[begins[i + 2] : begins[i + 2] + end], A[begins[i + 3] : begins[i + 3] + end]
+        for j in range(first, end):
             here = (a0[j] != 0) | (a1[j] != 0) | (a2[j] != 0) | (a3[j] != 0)
             seen[j] = here if i == 0 else here | seen[j]
 
 
 @leaf
 def add_products(A: Array, start: int, rows: int, n: int, columns: Columns, R: Array, c: Array) -> None:
-    """c_i += Σ_j a_ij R_j for so many rows i of A from ``start`` on."""
+    """c_i += Σ_j a_ij R_j for so many rows i of A from ``start`` on, whose columns are found on the way."""
     across = len(c) // LANES
     for k in range(columns.counts.shape[1]):
         for group in range((rows + ROWS - 1) // ROWS):
-            begins = _group(group, start, rows, n)
+            begins, first = _group(group, start, rows, n), k * columns.panel
+            _find(A, begins, n, columns, group, k)
             numbers, count = columns.numbers[group], columns.counts[group, k]
-            multiply_rows(A, begins, numbers, k * columns.panel, count, R, c, ROWS * group * across, across)
+            ahead = (start + ROWS * (group + 1)) * n + ROWS * first
+            multiply_rows(A, begins, numbers, first, count, R, c, ROWS * group * across, across, ahead)
 
 
 @leaf
@@ -109,16 +121,29 @@ def add_gram(x: Array, r: int, wide: Array, G: Array) -> None:
 
 @leaf
 def multiply_rows(
-    A: Array, begins: Any, numbers: Integers, begin: int, count: int, R: Array, c: Array, to: int, across: int
+    A: Array,
+    begins: Any,
+    numbers: Integers,
+    begin: int,
+    count: int,
+    R: Array,
+    c: Array,
+    to: int,
+    across: int,
+    ahead: int,
 ) -> None:
-    """c_i += Σ_j a_ij R_j for the rows i and so many columns j, tile by tile; c_i from ``to`` on."""
+    """c_i += Σ_j a_ij R_j for the rows i and so many columns j, tile by tile; c_i from ``to`` on.
+
+    Meanwhile what A has from ``ahead`` on is fetched, a cache line for each column.
+    """
     n, at = len(R) // across, 0
     while at < across:
         width = tile_width(across - at, R.itemsize)
         if width == len(TWO) * BYTES // R.itemsize:
-            _multiply(A, begins, numbers, begin, count, R, at * n, c, to + at, across, TWO)
+            _multiply(A, begins, numbers, begin, count, R, at * n, c, to + at, across, ahead, TWO)
         else:
-            _multiply(A, begins, numbers, begin, count, R, at * n, c, to + at, across, THREE)
+            _multiply(A, begins, numbers, begin, count, R, at * n, c, to + at, across, ahead, THREE)
+        ahead += count * (LINE // A.itemsize)
         at += width
 
 
@@ -160,12 +185,14 @@ def _multiply(
     c: Array,
     to: int,
     across: int,
+    ahead: int,
     many: Any,
 ) -> None:
     """One tile of c_i += Σ_j a_ij R_j: it stays in registers."""
     width, rows = len(many) * BYTES // R.itemsize, rows_from(to, across, ROWS)
-    sums = load_rows(c, rows, 0, many)
+    sums, line = load_rows(c, rows, 0, many), LINE // A.itemsize
     for k in range(begin, begin + count):
+        fetch(A, ahead + (k - begin) * line)
         j = np.int64(numbers[k])
         sums = add_outer(sums, A, begins, j, load(R, tile + j * width, many))
     store_rows(c, rows, 0, sums)

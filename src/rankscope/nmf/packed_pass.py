@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rankscope.compiled import Array, Index, Integers, compiled, inner, leaf
-from rankscope.nmf.columns import seen_in
+from rankscope.nmf.columns import see
 from rankscope.nmf.tiles import (
     FOLD,
     LANES,
@@ -70,7 +70,7 @@ def _pack(A: Array, entries: Array, numbers: Integers, begins: Integers) -> int:
     seen = np.zeros(n, np.uint8)
     for group in range(len(begins) - 1):
         first = ROWS * group
-        seen_in(flat, rows_from(first * n, n, m - first), n, seen)
+        see(flat, rows_from(first * n, n, m - first), 0, n, seen)
         for j in range(n):
             if seen[j]:
                 numbers[place] = j

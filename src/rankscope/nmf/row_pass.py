@@ -125,7 +125,6 @@ def _move_rows(
     begin, end = _share(k, len(Ss), len(A))
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)
-        find_columns(flat, start, lanes, n, columns)
         products[:] = 0
         add_products(flat, start, lanes, n, columns, directions, products)
         to_lanes(products, r, lanes, c)
@@ -187,12 +186,13 @@ def _evaluate_rows(
     begin, end = _share(k, len(Ss), len(A))
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)
-        find_columns(flat, start, lanes, n, columns)
         if T.size:
             products[:] = 0
             add_products(flat, start, lanes, n, columns, directions, products)
             to_lanes(products, q, lanes, c)
             store_lanes(c, lanes, T, at + start)
+        else:
+            find_columns(flat, start, lanes, n, columns)
         if not r:
             continue
         load_lanes(X, at + start, lanes, x)
@@ -244,7 +244,6 @@ def _solve_rows(
     begin, end = _share(part, parts, len(A))
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)
-        find_columns(flat, start, lanes, n, columns)
         products[:] = 0
         add_products(flat, start, lanes, n, columns, directions, products)
         to_lanes(products, r, lanes, c)
@@ -288,7 +287,7 @@ def _squared_residual(part: int, A: Array, at: int, R: Array, X: Array, totals: 
             for k in range(r):
                 F[i * r + k] = X[k, at + start + i]
         product[:] = 0
-        multiply_rows(F, rows_from(0, r, ROWS), every, 0, r, whole, product, 0, across)
+        multiply_rows(F, rows_from(0, r, ROWS), every, 0, r, whole, product, 0, across, 0)
         for i in range(rows):
             for j in range(n):
                 residual = np.float64(A[start + i, j]) - product[i * across + j]
