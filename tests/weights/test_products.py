@@ -1,4 +1,4 @@
-"""Compiled products of views are the products of the matrices, for every remainder of rows, vectors and depth."""
+"""Products of a layer are those of its matrices, and parts of its rows are all of them."""
 
 from itertools import pairwise
 
@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from rankscope.compiled import compiled
-from rankscope.vectors import BYTES, aligned_zeros
+from rankscope.matrices import whole
+from rankscope.vectors import aligned_zeros
 from rankscope.weights.products import (
-    Matrix,
-    add_product,
-    copy_sum,
     multiply,
     multiply_turned,
     padded,
@@ -18,9 +16,6 @@ from rankscope.weights.products import (
     room_in_rows,
     share,
     sum_columns,
-    turn,
-    whole,
-    whole_of,
 )
 
 DTYPES = [np.float64, np.float32]
@@ -34,44 +29,6 @@ def normal(*shape, seed=0, dtype=np.float64):
 def close(ours, expected):
     tolerance = 1e-12 if ours.dtype == np.float64 else 1e-4
     np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=tolerance)
-
-
-@compiled
-def add(C, A, B, m, p, n, turned):
-    width = whole(n, C)
-    left = Matrix(A, 1, 1, m) if turned else Matrix(A, 1, p, 1)
-    add_product(Matrix(C, 2, width + 3, 1), left, Matrix(B, 3, width, 1), m, p, width)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize(("m", "p", "n"), SIZES)
-def test_a_product_is_added_to_what_is_there(m, p, n, turned, dtype):
-    A, B, width = normal(m, p, dtype=dtype), normal(p, n, seed=1, dtype=dtype), whole_of(n, np.dtype(dtype).itemsize)
-    assert n <= width < n + BYTES // np.dtype(dtype).itemsize
-    flat = np.concatenate([[7], (A.T if turned else A).ravel()]).astype(dtype)
-    below = np.concatenate([np.zeros(3), np.pad(B, ((0, 0), (0, width - n))).ravel()]).astype(dtype)
-    C = normal(2 + m * (width + 3), seed=2, dtype=dtype)
-    before = C.copy()
-    add(C, flat, below, m, p, n, turned)
-    rows, expected = C[2:].reshape(m, width + 3), before[2:].reshape(m, width + 3)
-    close(rows[:, :n], expected[:, :n] + A @ B)
-    np.testing.assert_array_equal(rows[:, width:], expected[:, width:])
-    np.testing.assert_array_equal(C[:2], before[:2])
-
-
-@compiled
-def turn_all(C, A, m, n):
-    turn(Matrix(C, 0, m + 1, 1), Matrix(A, 0, n + 2, 1), m, n)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("m", "n"), [(1, 1), (8, 8), (4, 20), (13, 9), (33, 64)])
-def test_a_turned_matrix_is_the_transpose(m, n, dtype):
-    A, C = normal(m, n + 2, dtype=dtype), np.full((n, m + 1), 5, dtype)
-    turn_all(C.ravel(), A.ravel(), m, n)
-    np.testing.assert_array_equal(C[:, :m], A[:, :n].T)
-    np.testing.assert_array_equal(C[:, m], 5)
 
 
 @compiled
@@ -104,18 +61,6 @@ def test_products_of_arrays(m, p, n, dtype):
     np.testing.assert_array_equal(one, other)
     close(turned, A.T @ D)
     close(sums, A.sum(0))
-
-
-@compiled
-def sum_rows(C, A, B, m, n):
-    copy_sum(Matrix(C, 0, n, 1), Matrix(A, 0, n, 1), Matrix(B, 0, 0, 1), m, n)
-
-
-@pytest.mark.parametrize("n", [1, 8, 19])
-def test_a_row_is_added_to_all(n):
-    A, b, C = normal(5, n), normal(n, seed=1), np.empty((5, n))
-    sum_rows(C.ravel(), A.ravel(), b, 5, n)
-    np.testing.assert_array_equal(C, A + b)
 
 
 @compiled

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rankscope.compiled import Array, Index, Integers, inner, leaf
-from rankscope.nmf.tiles import LANES, tile_width, to_rows, width_of
+from rankscope.nmf.tiles import LANES, tile_width, width_of
 from rankscope.vectors import (
     BYTES,
     LINE,
@@ -111,10 +111,12 @@ def add_left(A: Array, start: int, rows: int, n: int, columns: Columns, F: Array
 
 
 @inner
-def add_gram(x: Array, r: int, wide: Array, G: Array) -> None:
-    """G += x xᵀ in float64, but for what lies below the tiles of the diagonal; ``wide`` is room for x."""
-    across, every = len(G) // r, np.arange(r).astype(np.int32)
-    to_rows(x, r, wide)
+def add_gram(F: Array, r: int, wide: Array, G: Array) -> None:
+    """G += FᵀF in float64, but for what lies below the tiles of the diagonal; ``wide`` is room for F's rows."""
+    across, apart, every = len(G) // r, len(F) // LANES, np.arange(r).astype(np.int32)
+    for lane in range(LANES):
+        for j in range(r):
+            wide[lane * across + j] = F[lane * apart + j]
     for i in range(0, LANES, ROWS):
         _spread(wide, rows_from(i * across, across, ROWS), every, 0, r, wide, i * across, across, G, True)
 

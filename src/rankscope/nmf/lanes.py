@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 
 from rankscope.compiled import Array, inner, leaf
+from rankscope.matrices import Matrix, add_product, turn
 from rankscope.nmf.rules.rule import COORDINATES, MULTIPLICATION, Move
 from rankscope.nmf.tiles import LANES
+from rankscope.vectors import aligned_zeros
 
 
 @inner
 def room_for_lanes(r: int, dtype: Any) -> Array:
     """Zeros for r rows of lanes, and as many more as let ``combine`` take four at a time."""
-    return np.zeros(((r + 3) // 4 * 4, LANES), dtype)
+    rows = (r + 3) // 4 * 4
+    return aligned_zeros(rows * LANES, np.empty(0, dtype)).reshape(rows, LANES)
 
 
 @inner
@@ -49,10 +52,8 @@ def store_lanes(x: Array, lanes: int, X: Array, at: int) -> None:
 @leaf
 def to_lanes(c: Array, r: int, lanes: int, x: Array) -> None:
     """x (r×LANES) ← c, whose rows lie one after another; 0 in the other lanes."""
-    across = len(c) // LANES
+    turn(Matrix(x.reshape(x.size), 0, LANES, 1), Matrix(c, 0, len(c) // LANES, 1), LANES, r)
     for j in range(r):
-        for lane in range(lanes):
-            x[j, lane] = c[lane * across + j]
         x[j, lanes:] = 0
 
 
@@ -84,17 +85,19 @@ def move_lanes(x: Array, c: Array, Q: Array, l1: float, move: Move, spare: Array
                     to = x[j, lane] + inverse[j] * (c[j, lane] - least - slope[lane])
                     x[j, lane] = zero if to < zero else to
         return x
-    rate = x.dtype.type(move.rate)
+    rate, flat, slopes = x.dtype.type(move.rate), x.reshape(x.size), spare.reshape(spare.size)
+    slopes[:] = 0
+    left = Matrix(Q.reshape(Q.size), 0, Q.shape[1], 1)
+    add_product(Matrix(slopes, 0, LANES, 1), left, Matrix(flat, 0, LANES, 1), r, r, LANES)
     for j in range(r):
-        combine(Q[j], x, slope)
         if move.kind == MULTIPLICATION:
             for lane in range(LANES):
-                there = slope[lane] + least
+                there = spare[j, lane] + least
                 quotient = x[j, lane] * c[j, lane] / there
                 spare[j, lane] = zero if there == zero else quotient
         else:
             for lane in range(LANES):
-                to = x[j, lane] - rate * (slope[lane] + least - c[j, lane])
+                to = x[j, lane] - rate * (spare[j, lane] + least - c[j, lane])
                 spare[j, lane] = zero if to < zero else to
     return spare
 

@@ -136,7 +136,7 @@ def _move_rows(
         store_lanes(y, lanes, moved, at + start)
         to_rows(y, r, F)
         add_left(flat, start, lanes, n, columns, F, sums)
-        add_gram(y, r, wide, G)
+        add_gram(F, r, wide, G)
         if (start - begin) // LANES % FOLD == FOLD - 1:
             fold(sums, S)
     fold(sums, S)
@@ -179,7 +179,7 @@ def _evaluate_rows(
     (q, n), r = R.shape, len(X)
     flat, directions, weights = A.reshape(A.size), laid(R.T), padded(between)
     columns, x, c = room_for_columns(R), room_for_lanes(r, A.dtype), room_for_lanes(q, A.dtype)
-    products, F = room_for_rows(q, A), room_for_rows(q, A)
+    products, F, product = room_for_rows(q, A), room_for_rows(r, A), room_for_rows(q, A)
     sums, S = aligned_zeros(len(directions), R), Ss[k, : q * n if r else 0].reshape(q if r else 0, n)
     S[:] = 0
     G, wide = np.zeros(r * width_of(r, 8)), np.zeros(LANES * width_of(r, 8))
@@ -196,14 +196,13 @@ def _evaluate_rows(
         if not r:
             continue
         load_lanes(X, at + start, lanes, x)
-        add_gram(x, r, wide, G)
+        to_rows(x, r, F)
+        add_gram(F, r, wide, G)
         if between.size:
             for i in range(q):
                 combine(weights[i], x, c[i])
-            to_rows(c, q, F)
-        else:
-            to_rows(x, q, F)
-        add_left(flat, start, lanes, n, columns, F, sums)
+            to_rows(c, q, product)
+        add_left(flat, start, lanes, n, columns, product if between.size else F, sums)
         if (start - begin) // LANES % FOLD == FOLD - 1:
             fold(sums, S)
     if r:

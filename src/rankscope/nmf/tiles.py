@@ -7,6 +7,7 @@ tiles in single precision is put aside from time to time, so that sums stay smal
 import numpy as np
 
 from rankscope.compiled import Array, inner, leaf
+from rankscope.matrices import Matrix, turn
 from rankscope.vectors import BYTES, ROWS, aligned_zeros
 
 LANES = 128
@@ -81,10 +82,7 @@ def lay_in_rows(X: Array, F: Array) -> None:
 @leaf
 def to_rows(x: Array, r: int, F: Array) -> None:
     """F, whose rows lie one after another, ← r rows of x (…×LANES)."""
-    across = len(F) // LANES
-    for j in range(r):
-        for lane in range(LANES):
-            F[lane * across + j] = x[j, lane]
+    turn(Matrix(F, 0, len(F) // LANES, 1), Matrix(x.reshape(x.size), 0, LANES, 1), r, LANES)
 
 
 @leaf

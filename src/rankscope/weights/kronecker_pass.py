@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rankscope.compiled import Array, Index, compiled, inner, leaf
+from rankscope.matrices import Matrix, add_product, copy, copy_sum, turn, whole, whole_of
 from rankscope.team import together
 from rankscope.vectors import add_up, aligned_zeros, rooms
 from rankscope.weights.linear_pass import dense_backward, dense_forward
-from rankscope.weights.products import Matrix, add_product, copy, copy_sum, parts_of, turn, whole, whole_of
+from rankscope.weights.products import parts_of
 
 Shape = tuple[int, int, int]
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from rankscope.compiled import Array, inner, leaf
+from rankscope.matrices import whole
 from rankscope.team import together
 from rankscope.vectors import add_up, rooms
 from rankscope.weights.products import (
@@ -14,7 +15,6 @@ from rankscope.weights.products import (
     room_in_rows,
     share,
     sum_columns,
-    whole,
 )
 
 

@@ -15,21 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rankscope.compiled import Array, compiled, leaf
+from rankscope.matrices import Matrix, add_product, copy, copy_sum, turn, whole
 from rankscope.team import together
 from rankscope.vectors import add_up, aligned_zeros, rooms
 from rankscope.weights.linear_pass import dense_backward, dense_forward
-from rankscope.weights.products import (
-    ASIDE,
-    Matrix,
-    add_product,
-    copy,
-    copy_sum,
-    padded,
-    parts_of,
-    share,
-    turn,
-    whole,
-)
+from rankscope.weights.products import ASIDE, padded, parts_of, share
 
 
 class Apart(NamedTuple):

@@ -1,34 +1,8 @@
-"""Products of small matrices, compiled: too small for a library's, whose call costs more than the product.
-
-A matrix is a view on a flat array. A product takes a few rows of its left side at a time,
-
-    C_i += Σ_k a_ik B_k      for ROWS rows i,
-
-with these parts of C in registers, three vectors wide. So rows of B and of C are whole vectors, side by side in memory:
-they are padded with zeros where they end before; the left side may lie in any order.
-"""
-
-from typing import NamedTuple
+"""Products of a layer, compiled: too small for a library's, whose call costs more than the product."""
 
 from rankscope.compiled import Array, inner, leaf
-from rankscope.vectors import (
-    BYTES,
-    ONE,
-    ROWS,
-    THREE,
-    TWO,
-    add_outer,
-    aligned_zeros,
-    lanes,
-    load,
-    load_rows,
-    plus,
-    rooms,
-    rows_from,
-    store,
-    store_rows,
-    turn_square,
-)
+from rankscope.matrices import Matrix, add_product, copy, copy_sum, turn, whole
+from rankscope.vectors import ROWS, aligned_zeros, rooms
 
 ASIDE = 64
 """Bytes that keep rows of a power of two apart, which the cache would else put in one place."""
@@ -37,94 +11,6 @@ NEAR = 64
 """Rows of a product that are taken at a time."""
 ENOUGH = 2**18
 """Multiply-adds that are worth another thread."""
-
-
-class Matrix(NamedTuple):
-    """Entry (i, j) is ``entries[start + i * row + j * column]``."""
-
-    entries: Array
-    start: int
-    row: int
-    column: int = 1
-
-
-@leaf
-def whole(n: int, A: Array) -> int:
-    """n and as many more as fill whole vectors of A's kind."""
-    return (n + lanes(A) - 1) // lanes(A) * lanes(A)
-
-
-def whole_of(n: int, itemsize: int) -> int:
-    """The same outside of what is compiled."""
-    return -(-n * itemsize // BYTES) * BYTES // itemsize
-
-
-@leaf
-def add_product(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int) -> None:
-    """C += A B for A (m×p) and B (p×n); n is of whole vectors, and columns of B and C lie side by side."""
-    width, at = lanes(B.entries), 0
-    while at < n:
-        left = n - at
-        if left in (2 * width, 4 * width):
-            _add(C, A, B, m, p, at, TWO)
-            at += 2 * width
-        elif left == width:
-            _add(C, A, B, m, p, at, ONE)
-            at += width
-        else:
-            _add(C, A, B, m, p, at, THREE)
-            at += 3 * width
-
-
-@leaf
-def _add(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, at: int, many: tuple[int, ...]) -> None:
-    """The columns of C from ``at`` on, as many vectors as ``many`` stands for."""
-    a, b, c = A.entries, B.entries, C.entries
-    for i in range(0, m, ROWS):
-        # Rows beyond the last one are the last one again: it is written more than once, and the same.
-        left, to = rows_from(A.start + i * A.row, A.row, m - i), rows_from(C.start + i * C.row, C.row, m - i)
-        sums, k, below = load_rows(c, to, at, many), 0, B.start + at
-        for _ in range(p):
-            sums = add_outer(sums, a, left, k, load(b, below, many))
-            k, below = k + A.column, below + B.row
-        store_rows(c, to, at, sums)
-
-
-@leaf
-def copy(C: Matrix, A: Matrix, m: int, n: int) -> None:
-    """C ← A (m×n), columns side by side."""
-    width = lanes(A.entries)
-    for i in range(m):
-        to, frm = C.start + i * C.row, A.start + i * A.row
-        for j in range(0, n - width + 1, width):
-            store(C.entries, to + j, load(A.entries, frm + j, ONE))
-        for j in range(n // width * width, n):
-            C.entries[to + j] = A.entries[frm + j]
-
-
-@leaf
-def copy_sum(C: Matrix, A: Matrix, B: Matrix, m: int, n: int) -> None:
-    """C ← A + B (m×n), columns side by side."""
-    width = lanes(A.entries)
-    for i in range(m):
-        to, one, other = C.start + i * C.row, A.start + i * A.row, B.start + i * B.row
-        for j in range(0, n - width + 1, width):
-            store(C.entries, to + j, plus(load(A.entries, one + j, ONE), load(B.entries, other + j, ONE)))
-        for j in range(n // width * width, n):
-            C.entries[to + j] = A.entries[one + j] + B.entries[other + j]
-
-
-@leaf
-def turn(C: Matrix, A: Matrix, m: int, n: int) -> None:
-    """C (n×m) ← Aᵀ (m×n), columns side by side: by squares of whole vectors, and the rest entry by entry."""
-    side = lanes(A.entries)
-    rows, columns = m // side * side, n // side * side
-    for i in range(0, rows, side):
-        for j in range(0, columns, side):
-            turn_square(C.entries, C.start + j * C.row + i, C.row, A.entries, A.start + i * A.row + j, A.row)
-    for i in range(m):
-        for j in range(columns if i < rows else 0, n):
-            C.entries[C.start + j * C.row + i] = A.entries[A.start + i * A.row + j]
 
 
 @inner
