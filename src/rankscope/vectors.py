@@ -231,12 +231,12 @@ def aligned_zeros(size: int, A: Array) -> Array:
 @leaf
 def add_up(parts: Array, width: int, whole: Array) -> None:
     """whole ← Σ_k parts_k, matrices; of a part (parts × size) the rows lie one after another, so wide each."""
-    for i in range(whole.shape[0]):
-        for j in range(whole.shape[1]):
-            total = parts[0, i * width + j]
-            for k in range(1, len(parts)):
-                total += parts[k, i * width + j]
-            whole[i, j] = total
+    for i in range(len(whole)):
+        total = whole[i]
+        for k in range(len(parts)):
+            row = parts[k, i * width : i * width + len(total)]
+            for j in range(len(total)):
+                total[j] = row[j] if k == 0 else total[j] + row[j]
 
 
 def _places(context: Any, builder: Any, signature: Any, arguments: Any, vectors: Any) -> list[Any]:

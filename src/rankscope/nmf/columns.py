@@ -14,6 +14,7 @@ from rankscope.nmf.tiles import LANES, tile_width, width_of
 from rankscope.vectors import (
     BYTES,
     LINE,
+    ONE,
     ROWS,
     THREE,
     TWO,
@@ -141,7 +142,9 @@ def multiply_rows(
     n, at = len(R) // across, 0
     while at < across:
         width = tile_width(across - at, R.itemsize)
-        if width == len(TWO) * BYTES // R.itemsize:
+        if width == len(ONE) * BYTES // R.itemsize:
+            _multiply(A, begins, numbers, begin, count, R, at * n, c, to + at, across, ahead, ONE)
+        elif width == len(TWO) * BYTES // R.itemsize:
             _multiply(A, begins, numbers, begin, count, R, at * n, c, to + at, across, ahead, TWO)
         else:
             _multiply(A, begins, numbers, begin, count, R, at * n, c, to + at, across, ahead, THREE)
@@ -168,7 +171,9 @@ def _spread(
     while at < across:
         width = tile_width(across - at, F.itemsize)
         many = min(count, at + width) if upper else count
-        if width == len(TWO) * BYTES // F.itemsize:
+        if width == len(ONE) * BYTES // F.itemsize:
+            _add(A, begins, numbers, begin, many, F, f + at, across, S, at * n, ONE)
+        elif width == len(TWO) * BYTES // F.itemsize:
             _add(A, begins, numbers, begin, many, F, f + at, across, S, at * n, TWO)
         else:
             _add(A, begins, numbers, begin, many, F, f + at, across, S, at * n, THREE)

@@ -76,9 +76,12 @@ def adam(
     kind = theta.dtype.type
     keep1, keep2, new1, new2 = kind(step.beta1), kind(step.beta2), kind(1 - step.beta1), kind(1 - step.beta2)
     rate, correction, epsilon, least = kind(step.rate), kind(step.correction), kind(step.epsilon), kind(step.least)
+    zero, tiny = kind(0), kind(np.finfo(theta.dtype).tiny)
     for i in range(theta.size):
         g = gradient[i]
-        m[i] = keep1 * first[i] + new1 * g
-        v[i] = keep2 * second[i] + new2 * g * g
+        mean, square = keep1 * first[i] + new1 * g, keep2 * second[i] + new2 * g * g
+        # Where a gradient has become 0, means would shrink to subnormal numbers, which take a hundred times as long.
+        m[i] = zero if -tiny < mean < tiny else mean
+        v[i] = zero if square < tiny else square
         to = theta[i] - rate * m[i] / (correction * np.sqrt(v[i]) + epsilon)
         moved[i] = least if to < least else to

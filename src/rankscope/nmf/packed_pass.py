@@ -20,13 +20,13 @@ from rankscope.nmf.tiles import (
 from rankscope.team import together
 from rankscope.vectors import (
     BYTES,
+    ONE,
     ROWS,
     THREE,
     TWO,
     add_inner,
     add_outer,
     add_up,
-    aligned_zeros,
     load,
     load_rows,
     rooms,
@@ -35,8 +35,8 @@ from rankscope.vectors import (
     store_rows,
 )
 
-ENOUGH = 2**16
-"""Entries of A, columns of which some rows are 0 left out, times k that are worth another thread."""
+ENOUGH = 2**18
+"""Entries of a packed A, times k, that are worth another thread."""
 
 
 class Packed(NamedTuple):
@@ -84,26 +84,30 @@ def _pack(A: Array, entries: Array, numbers: Integers, begins: Integers) -> int:
 @inner
 def evaluate_packed(A: Packed, R: Array, F: Array, directions: Array, S: Array, T: Array, team: int) -> float:
     """S ← X A (k×n), T ← R Aᵀ (k×m), and ⟨S, R⟩ for X (k×m), laid in rows as F, and R (k×n), laid as directions."""
-    parts = min(team, max(1, A.numbers.size * len(R) // ENOUGH))
-    Ss = rooms(parts, S.size, S)
-    together(_part, parts, team, (parts, A, F, directions, Ss, T))
+    parts = min(team, max(1, A.entries.size * len(R) // ENOUGH))
+    Ss, Cs, sums = rooms(parts, S.size, S), rooms(parts, len(F), S), rooms(parts, len(directions), S)
+    together(_part, parts, team, (parts, A, F, directions, Ss, T, Cs, sums))
     add_up(Ss, S.shape[1], S)
     return inner_product(S, R)
 
 
-@inner
-def _part(part: int, parts: int, A: Packed, F: Array, directions: Array, Ss: Array, T: Array) -> None:
+@leaf
+def _part(
+    part: int, parts: int, A: Packed, F: Array, directions: Array, Ss: Array, T: Array, Cs: Array, all_sums: Array
+) -> None:
     (k, m), groups = T.shape, len(A.begins) - 1
     n = len(directions) // width_of(k, T.itemsize)
     S = Ss[part, : k * n].reshape(k, n)
-    across, C, sums = width_of(k, T.itemsize), aligned_zeros(len(F), T), aligned_zeros(len(directions), T)
+    across, C, sums = width_of(k, T.itemsize), Cs[part], all_sums[part, : len(directions)]
     first, end = part * groups // parts, (part + 1) * groups // parts
-    S[:] = 0
+    S[:], C[:], sums[:] = 0, 0, 0
     for group in range(first, end):
         at, rows = 0, ROWS * group * across
         while at < across:
             width = tile_width(across - at, T.itemsize)
-            if width == len(TWO) * BYTES // T.itemsize:
+            if width == len(ONE) * BYTES // T.itemsize:
+                _add_both(A, group, directions, F, C, sums, at * n, rows + at, across, ONE)
+            elif width == len(TWO) * BYTES // T.itemsize:
                 _add_both(A, group, directions, F, C, sums, at * n, rows + at, across, TWO)
             else:
                 _add_both(A, group, directions, F, C, sums, at * n, rows + at, across, THREE)

@@ -8,10 +8,12 @@ import numpy as np
 
 from rankscope.compiled import Array, inner, leaf
 from rankscope.matrices import Matrix, turn
-from rankscope.vectors import BYTES, ROWS, aligned_zeros
+from rankscope.vectors import BYTES, ROWS, WIDE, aligned_zeros
 
 LANES = 128
 """Rows of A that are taken at a time: few enough to stay in the second cache level."""
+FEWEST = 1 if WIDE else 2
+"""Vectors of a tile: sums of fewer would wait for each other."""
 FOLD = 8
 """Groups of lanes after which sums in single precision are put aside, so that they stay small."""
 
@@ -25,14 +27,14 @@ def room_for_rows(r: int, A: Array) -> Array:
 @leaf
 def width_of(r: int, itemsize: int) -> int:
     """r and as many more as fill whole tiles."""
-    return max(-(-r * itemsize // BYTES), 2) * BYTES // itemsize
+    return max(-(-r * itemsize // BYTES), FEWEST) * BYTES // itemsize
 
 
 @leaf
 def tile_width(left: int, itemsize: int) -> int:
     """How many entries the next tile has, of those that are left: three vectors, or two where that comes out even."""
     vectors = left * itemsize // BYTES
-    return (2 if vectors in (2, 4) else 3) * BYTES // itemsize
+    return (1 if vectors == 1 else 2 if vectors in (2, 4) else 3) * BYTES // itemsize
 
 
 @inner
