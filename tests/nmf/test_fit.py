@@ -77,7 +77,30 @@ def test_a_callback_sees_every_step_and_can_stop(problem):
     assert (result.reason, result.n_iter) == ("callback", 23)
     assert [step for step, *_ in seen] == list(range(1, 24))
     assert [rows for *_, rows, _ in seen] == list(range(2, 25))
-    np.testing.assert_array_equal([error for _, error, *_ in seen], result.history["relative_error"][1:])
+    np.testing.assert_allclose([error for _, error, *_ in seen], result.history["relative_error"][1:], rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["hals", "mu", "gd", "adam", "scalar"])
+@pytest.mark.parametrize("holes", [False, True])
+def test_a_callback_reads_the_error_of_the_history_that_may_be_off(solver, holes):
+    from rankscope import DeepNMF
+
+    A = np.random.default_rng(0).random((30, 20))
+    if holes:
+        A[np.random.default_rng(1).random(A.shape) < 0.2] = np.nan
+    missing = "mask" if holes else "refuse"
+    for layers in ((4,), (6, 4)):
+        errors = {True: [], False: []}
+        for on, seen in errors.items():
+            model = DeepNMF(layers, solver=solver, max_iter=12, stop="none", random_state=0, missing=missing)
+            model.set_params(
+                track_history=on, callback=lambda step, state, seen=seen: seen.append(state.relative_error)
+            )
+            model.fit(A)
+            if on:
+                expected = model.history_["relative_error"][1:]
+        np.testing.assert_allclose(errors[True], expected, rtol=1e-9)
+        np.testing.assert_array_equal(errors[True], errors[False])
 
 
 def test_an_interrupt_keeps_what_was_done(problem):

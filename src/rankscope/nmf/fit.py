@@ -20,7 +20,7 @@ from rankscope.nmf.coarse import Coarse, Sampling, refine
 from rankscope.nmf.early_stopping import PlateauWatch, Which
 from rankscope.nmf.hops import NEAR, Hopping, Hops, look_around
 from rankscope.nmf.rules import Hals, Rule
-from rankscope.nmf.watch import Watch
+from rankscope.nmf.watch import Watch, relative_error
 from rankscope.trace.history import History
 from rankscope.trace.plateau import Plateau
 from rankscope.trace.schedule import Schedule
@@ -86,11 +86,13 @@ class Fit:
 class Progress:
     """A fit as its callback sees it: the step, the factors, and on demand the history up to now."""
 
-    def __init__(self, step: int, max_iter: int, chain: Chain, read: Callable[[], pd.DataFrame]) -> None:
+    def __init__(
+        self, step: int, max_iter: int, blocks: RowBlocks, state: State, read: Callable[[], pd.DataFrame]
+    ) -> None:
         self.step = step
         self.max_iter = max_iter
-        self.factors: tuple[Tensor, ...] = chain.factors
-        self._read = read
+        self.factors: tuple[Tensor, ...] = state.chain.factors
+        self._blocks, self._state, self._read = blocks, state, read
 
     @property
     def history(self) -> pd.DataFrame:
@@ -99,8 +101,8 @@ class Progress:
 
     @property
     def relative_error(self) -> float:
-        """‖A − F₁ … F_L‖²/‖A‖² at this step."""
-        return float(self.history["relative_error"].iloc[-1])
+        """‖A − F₁ … F_L‖²/‖A‖² at this step, over what was observed; not read from the history, which may be off."""
+        return relative_error(self._blocks, self._state)
 
 
 Callback = Callable[[int, Progress], object]
@@ -164,7 +166,7 @@ def fit(
             if (
                 reason is None
                 and callback is not None
-                and callback(step, Progress(step, stopping.max_iter, state.chain, observer.read))
+                and callback(step, Progress(step, stopping.max_iter, blocks, state, observer.read))
             ):
                 reason = "callback"
     except KeyboardInterrupt:

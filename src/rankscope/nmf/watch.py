@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from rankscope.nmf import passes
-from rankscope.nmf.advance import Trace
+from rankscope.nmf.advance import State, Trace
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain, Flat, Layers
 from rankscope.spectra import gram_singular_values
@@ -97,6 +97,12 @@ class Watch:
     def _relative(self, squared_error: Tensor) -> Tensor:
         norm = self.blocks.squared_norm
         return squared_error / norm if norm > 0 else squared_error.where(squared_error == 0, torch.inf)
+
+
+def relative_error(blocks: RowBlocks, state: State) -> float:
+    """‖A − F₁ … F_L‖²/‖A‖² of one state, over what was observed, as a row of the history has it."""
+    error, norm = squared_error(blocks, state.chain, state.trace), blocks.squared_norm
+    return error / norm if norm > 0 else 0.0 if error == 0 else float("inf")
 
 
 def squared_error(blocks: RowBlocks, chain: Chain, trace: Trace) -> float:
