@@ -69,6 +69,19 @@ def test_python_gets_numbers_only():
         doubled(np.ones(3))
 
 
+def test_what_counts_no_references_gives_no_array():
+    @module.leaf
+    def same(x):
+        return x
+
+    @module.compiled
+    def first(x):
+        return same(x)[0]
+
+    with pytest.raises(Exception, match="same must give numbers, got an array"):
+        first(np.ones(3))
+
+
 INTERRUPTED = """
 import os, signal, threading, time, torch
 from rankscope import DeepNMF, NMF

@@ -38,7 +38,7 @@ def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
     Raises:
         TypeError: it gives an array, when it is first called.
     """
-    return _compiled(function, _Given(function))
+    return _compiled(function, _Numbers(function))
 
 
 def inner(function: Callable[..., Result]) -> Callable[..., Result]:
@@ -47,11 +47,14 @@ def inner(function: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def leaf(function: Callable[..., Result]) -> Callable[..., Result]:
-    """The same for what makes no arrays: who holds those that it is given is not counted.
+    """The same for what makes no arrays and gives none: who holds those that it is given is not counted.
 
     Threads that share an array would wait for each other to count, some tens of nanoseconds each time.
+
+    Raises:
+        TypeError: it gives an array, which might be freed while it is used.
     """
-    return _compiled(function, _Cache(function), no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
+    return _compiled(function, _Numbers(function), no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
 
 
 def _compiled(function: Callable[..., Result], cache: "_Cache", **how: bool) -> Callable[..., Result]:
@@ -68,8 +71,8 @@ class _Cache(FunctionCache):
         self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, source())
 
 
-class _Given(_Cache):
-    """Of a function that Python calls."""
+class _Numbers(_Cache):
+    """That of a function that must not give arrays."""
 
     def save_overload(self, sig: Any, data: Any) -> None:
         if "array(" in str(data.signature.return_type):
