@@ -90,3 +90,14 @@ def objective(A: Tensor, chain: Chain, penalties: Sequence[Penalty] | None = Non
 def largest_difference(left: Sequence[Tensor | np.ndarray], right: Sequence[Tensor | np.ndarray]) -> float:
     """max |left − right| over pairs of factors."""
     return max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in zip(left, right, strict=True))
+
+
+def normal(*shape: int, seed: int = 0, dtype: type = np.float64) -> np.ndarray:
+    """An array drawn from N(0, 1)."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def close(ours: np.ndarray, expected: np.ndarray) -> None:
+    """As near as sums of some hundred terms are in the precision of ours."""
+    tolerance = 1e-12 if ours.dtype == np.float64 else 1e-4
+    np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=tolerance)

@@ -3,21 +3,13 @@
 import numpy as np
 import pytest
 
+from laws import close, normal
 from rankscope.compiled import compiled
 from rankscope.matrices import Matrix, add_product, copy_sum, turn, whole, whole_of
 from rankscope.vectors import BYTES
 
 DTYPES = [np.float64, np.float32]
 SIZES = [(1, 1, 1), (3, 2, 5), (4, 7, 8), (9, 16, 24), (66, 130, 41), (130, 5, 64)]
-
-
-def normal(*shape, seed=0, dtype=np.float64):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
-def close(ours, expected):
-    tolerance = 1e-12 if ours.dtype == np.float64 else 1e-4
-    np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=tolerance)
 
 
 @compiled

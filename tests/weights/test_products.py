@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from laws import close, normal
 from rankscope.compiled import compiled
 from rankscope.matrices import whole
 from rankscope.vectors import aligned_zeros
@@ -13,7 +14,7 @@ from rankscope.weights.products import (
     multiply_turned,
     padded,
     padded_turned,
-    room_in_rows,
+    room_for_near,
     share,
     sum_columns,
 )
@@ -22,18 +23,9 @@ DTYPES = [np.float64, np.float32]
 SIZES = [(1, 1, 1), (3, 2, 5), (4, 7, 8), (9, 16, 24), (66, 130, 41), (130, 5, 64)]
 
 
-def normal(*shape, seed=0, dtype=np.float64):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
-def close(ours, expected):
-    tolerance = 1e-12 if ours.dtype == np.float64 else 1e-4
-    np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=tolerance)
-
-
 @compiled
 def multiply_all(A, B, turned_B, bias, D, one, other, turned, sums):
-    below, left = room_in_rows(1, D.shape[1], A)[0], room_in_rows(1, A.shape[1], A)[0]
+    below, left = room_for_near(1, D.shape[1], A)[0], room_for_near(1, A.shape[1], A)[0]
     multiply(A, padded(B), bias, one, below)
     multiply(A, padded_turned(turned_B), bias, other, below)
     rows = aligned_zeros(A.shape[1] * whole(D.shape[1], A), A)

@@ -2,7 +2,7 @@
 
     c_i += a_ij R_j,   S_j += Σ_i a_ij f_i      for ROWS rows i, and the columns j in turn
 
-with c, or f, of these rows in registers: two or three vectors of each, a *tile*, as many times as R has tiles.
+with c, or f, of these rows in registers: one to three vectors of each, a *tile*, as many times as R has tiles.
 """
 
 from typing import Any, NamedTuple

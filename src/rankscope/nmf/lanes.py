@@ -68,6 +68,15 @@ def combine(weights: Array, x: Array, out: Array) -> None:
             out[lane] += w0 * x[k, lane] + w1 * x[k + 1, lane] + w2 * x[k + 2, lane] + w3 * x[k + 3, lane]
 
 
+@leaf
+def combine_all(weights: Array, x: Array, out: Array) -> None:
+    """The same for every row of weights, a few of them at a time."""
+    rows, terms = weights.shape
+    slopes, left = out.reshape(out.size), Matrix(weights.reshape(weights.size), 0, terms, 1)
+    slopes[:] = 0
+    add_product(Matrix(slopes, 0, LANES, 1), left, Matrix(x.reshape(x.size), 0, LANES, 1), rows, terms, LANES)
+
+
 @inner
 def move_lanes(x: Array, c: Array, Q: Array, l1: float, move: Move, spare: Array) -> Array:
     """The lanes of x after one move: x itself or ``spare``."""
@@ -85,10 +94,8 @@ def move_lanes(x: Array, c: Array, Q: Array, l1: float, move: Move, spare: Array
                     to = x[j, lane] + inverse[j] * (c[j, lane] - least - slope[lane])
                     x[j, lane] = zero if to < zero else to
         return x
-    rate, flat, slopes = x.dtype.type(move.rate), x.reshape(x.size), spare.reshape(spare.size)
-    slopes[:] = 0
-    left = Matrix(Q.reshape(Q.size), 0, Q.shape[1], 1)
-    add_product(Matrix(slopes, 0, LANES, 1), left, Matrix(flat, 0, LANES, 1), r, r, LANES)
+    rate = x.dtype.type(move.rate)
+    combine_all(Q, x, spare)
     for j in range(r):
         if move.kind == MULTIPLICATION:
             for lane in range(LANES):

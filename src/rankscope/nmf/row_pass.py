@@ -19,7 +19,7 @@ from rankscope.nmf.columns import (
     room_for_columns,
 )
 from rankscope.nmf.lanes import (
-    combine,
+    combine_all,
     load_lanes,
     move_lanes,
     padded,
@@ -199,8 +199,7 @@ def _evaluate_rows(
         to_rows(x, r, F)
         add_gram(F, r, wide, G)
         if between.size:
-            for i in range(q):
-                combine(weights[i], x, c[i])
+            combine_all(weights, x, c)
             to_rows(c, q, product)
         add_left(flat, start, lanes, n, columns, product if between.size else F, sums)
         if (start - begin) // LANES % FOLD == FOLD - 1:

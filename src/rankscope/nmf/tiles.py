@@ -1,4 +1,4 @@
-"""How matrices lie for compiled products: in tiles of two or three registers, side by side, and sums on their way back.
+"""How matrices lie for compiled products: in tiles of one to three registers, side by side, and sums on their way back.
 
 Rows of four of A are multiplied with a tile at a time, which stays in registers (``columns``). What is added up in
 tiles in single precision is put aside from time to time, so that sums stay small.
@@ -32,7 +32,7 @@ def width_of(r: int, itemsize: int) -> int:
 
 @leaf
 def tile_width(left: int, itemsize: int) -> int:
-    """How many entries the next tile has, of those that are left: three vectors, or two where that comes out even."""
+    """How many entries the next tile has, of those that are left: three vectors, or fewer where that comes out even."""
     vectors = left * itemsize // BYTES
     return (1 if vectors == 1 else 2 if vectors in (2, 4) else 3) * BYTES // itemsize
 

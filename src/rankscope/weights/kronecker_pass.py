@@ -97,10 +97,10 @@ def backward(
 ) -> None:
     """The gradients of X, unless there is no room for it, B, A and the bias for ∂Y (batch×o₁o₂)."""
     (K, o1, i1), (_, o2, i2) = A.shape, B.shape
-    v, u = whole(i2, X), whole(i1 * K, X)
+    w, v, u = whole(o2, X), whole(i2, X), whole(i1 * K, X)
     right = aligned_zeros(K * o2 * v, X)
     copy(Matrix(right, 0, v, 1), Matrix(B.reshape(B.size), 0, i2, 1), K * o2, i2)
-    parts, block, w = _parts(X, B, A, team), _block(len(X), A.shape, whole(o2, X)), whole(o2, X)
+    parts, block = _parts(X, B, A, team), _block(len(X), A.shape, w)
     dAs, dBs, dbs = rooms(parts, o1 * u, X), rooms(parts, K * o2 * v, X), rooms(parts, o1 * o2, X)
     room = Room(
         rooms(parts, o1 * block * w, X),

@@ -12,7 +12,7 @@ from rankscope.weights.products import (
     padded,
     padded_turned,
     parts_of,
-    room_in_rows,
+    room_for_near,
     share,
     sum_columns,
 )
@@ -22,7 +22,7 @@ from rankscope.weights.products import (
 def dense_forward(X: Array, W: Array, bias: Array, Y: Array, team: int) -> None:
     """Y ← X Wᵀ + b."""
     parts = parts_of(len(X), W.size, team)
-    together(_times, parts, team, (parts, X, padded_turned(W), bias, Y, room_in_rows(parts, len(W), X)))
+    together(_times, parts, team, (parts, X, padded_turned(W), bias, Y, room_for_near(parts, len(W), X)))
 
 
 @inner
@@ -30,7 +30,7 @@ def dense_backward(dY: Array, X: Array, W: Array, dX: Array, dW: Array, db: Arra
     """The gradients of X, unless there is no room for it, W and b."""
     (o, i), parts = W.shape, parts_of(len(X), W.size, team)
     dWs, dbs, zero = rooms(parts, o * whole(i, X), X), rooms(parts, o, X), np.zeros(i, X.dtype)
-    room = room_in_rows(parts, o, X), room_in_rows(parts, i, X)
+    room = room_for_near(parts, o, X), room_for_near(parts, i, X)
     together(_dense_backward, parts, team, (parts, dY, X, padded(W), zero, dX, dWs, dbs, room))
     add_up(dWs, whole(i, X), dW)
     add_up(dbs, o, db.reshape(1, o))

@@ -66,7 +66,7 @@ def sum_columns(A: Array, sums: Array) -> None:
 
 
 @inner
-def room_in_rows(parts: int, n: int, A: Array) -> Array:
+def room_for_near(parts: int, n: int, A: Array) -> Array:
     """Room for NEAR rows of n and some beside, for each part."""
     return rooms(parts, NEAR * (whole(n, A) + ASIDE // A.itemsize), A)
 
