@@ -23,7 +23,7 @@ LINE = 64
 """Bytes of a cache line."""
 ROWS = 8 if WIDE else 4
 """How many rows are worked on at a time: so many that their sums, of up to three vectors each, stay in registers."""
-ONE, TWO, THREE = (0,), (0, 0), (0, 0, 0)
+ONE, TWO, THREE, EIGHT = (0,), (0, 0), (0, 0, 0), (0,) * 8
 """Standing for so many vectors: a compiled loop has one form for each."""
 CONTRACT = ("contract",)
 
@@ -173,6 +173,30 @@ def plus(typing: Any, left: Any, right: Any) -> Any:
         return context.make_tuple(builder, left, [builder.fadd(*pair) for pair in pairs])
 
     return left(left, right), generate
+
+
+@intrinsic
+def minus(typing: Any, left: Any, right: Any) -> Any:
+    """left − right, vector by vector."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pairs = zip(*(cgutils.unpack_tuple(builder, vectors) for vectors in arguments), strict=True)
+        return context.make_tuple(builder, left, [builder.fsub(*pair) for pair in pairs])
+
+    return left(left, right), generate
+
+
+@intrinsic
+def positive(typing: Any, vectors: Any) -> Any:
+    """0 for every entry below it, the others as they are, NaN too."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        before = cgutils.unpack_tuple(builder, arguments[0])
+        zero = ir.Constant(before[0].type, None)
+        after = [builder.select(builder.fcmp_ordered("<", vector, zero), zero, vector) for vector in before]
+        return context.make_tuple(builder, vectors, after)
+
+    return vectors(vectors), generate
 
 
 @intrinsic

@@ -8,6 +8,7 @@ Where the objective is layer-wise, F₁ has Z₁ beside it in place of F₂ … 
 what follows it is small, and in ``layerwise``.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +23,7 @@ from rankscope.nmf.chain import Chain
 from rankscope.nmf.momentum import Momentum
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
 from rankscope.nmf.rules import BlockRule, Hals, JointRule, Rule
+from rankscope.nmf.rules.rule import Move
 from rankscope.nmf.subproblem import Hessian, Subproblem
 from rankscope.spectra import product
 
@@ -34,13 +36,13 @@ class Trace(NamedTuple):
 
     P: Tensor
     Q: Tensor
-    inner: Tensor
+    inner: Tensor | float
     layers: Tensor | None = None
     """Layer-wise, the first term of the objective less ‖A‖² and the sum of the others (2)."""
 
     def objective(self) -> float:
         """½‖A − L R‖² − ½‖A‖²."""
-        return (0.5 * torch.sum(self.P * self.Q) - self.inner).item()
+        return float(0.5 * torch.sum(self.P * self.Q) - self.inner)
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,10 @@ class State:
     """What a joint rule remembers, or the momentum of an accelerated one."""
     S_1: Tensor | None = None
     """F₁ᵀA (r₁×n), kept where the objective is layer-wise."""
-    inner: Tensor | None = None
+    inner: Tensor | float | None = None
     """⟨S, R⟩ in float64, where the pass took it."""
+    level: float | None = None
+    """½‖A − L R‖² − ½‖A‖², where the pass took it."""
     read: Trace | None = None
     """What is read off this state, where the pass took it."""
     theta: Tensor | None = None
@@ -104,6 +108,8 @@ class State:
         """
         penalized = zip(penalties, self.chain.factors, strict=True)
         penalty = sum(p.value(F).item() for p, F in penalized if p != NO_PENALTY)
+        if self.level is not None:
+            return self.level + penalty
         if self.trace.layers is None:
             return self.trace.objective() + penalty
         first, later = self.trace.layers.tolist()
@@ -204,9 +210,21 @@ def kkt_residual(state: State, penalties: Penalties, *, nonnegative: bool = True
 
 
 def take_turns(
-    blocks: RowBlocks, chain: Chain, rule: BlockRule, penalties: Penalties, *, measure: bool = False
+    blocks: RowBlocks,
+    chain: Chain,
+    rule: BlockRule,
+    penalties: Penalties,
+    *,
+    momentum: Momentum | None = None,
+    measure: bool = False,
 ) -> tuple[State, float | None]:
-    """Every factor moved once, F₁ in the pass over A, and where asked the KKT residual on the way."""
+    """Every factor moved once, F₁ in the pass over A, and where asked the KKT residual on the way; with momentum from
+    beyond the small factors."""
+    moves = rule.pair_moves(penalties) if chain.depth == 2 and chain.layers is None else None
+    if moves is not None and passes.one_pass(blocks, chain.last):
+        return _move_pair(blocks, chain, moves, penalties, momentum=momentum, measure=measure)
+    if momentum is not None:
+        chain = momentum.ahead(chain)
     first, (S, G, *residual) = _move_first(blocks, chain, rule, penalties[0], measure=measure)
     residuals = [_relative(*residual)] if measure else []
     if chain.layers is not None:
@@ -214,17 +232,37 @@ def take_turns(
         residuals += [_relative(*residual) for residual in further]
         return _layered(moved, G, S), max(residuals) if measure else None
     P, factors, lefts = G, [first], [S]
-    rights, grams = (*chain.rights[1:], None), (*chain.right_grams[1:], None)
-    for F, R, Q, penalty in zip(chain.factors[1:], rights, grams, penalties[1:], strict=True):
-        problem = Subproblem(Hessian.of(P, Q, F), S if R is None else S @ R.mT, penalty)
+    between = zip(chain.factors[1:-1], chain.rights[1:], chain.right_grams[1:], penalties[1:-1], strict=True)
+    for F, R, Q, penalty in between:
+        problem = Subproblem(Hessian.of(P, Q, F), S @ R.mT, penalty)
         if measure:
             residuals.append(_relative(*problem.residual(F)))
         factors.append(rule.step(F, problem))
-        if R is not None:
-            wide = factors[-1].to(torch.float64)
-            P, S = wide.mT @ P @ wide, factors[-1].mT @ S
-            lefts.append(S)
-    return State(Chain(tuple(factors)), G, lefts[chain.narrowest - 1]), max(residuals) if measure else None
+        wide = factors[-1].to(torch.float64)
+        P, S = wide.mT @ P @ wide, factors[-1].mT @ S
+        lefts.append(S)
+    moved = passes.move_last(chain.last, P, S, rule, penalties[-1], measure=measure, team=blocks.workers)
+    if measure:
+        residuals.append(_relative(*moved.residual))
+    state = State(Chain((*factors, moved.F), gram=moved.Q), G, lefts[chain.narrowest - 1], inner=moved.inner)
+    return state, max(residuals) if measure else None
+
+
+def _move_pair(
+    blocks: RowBlocks,
+    chain: Chain,
+    moves: tuple[Move, Move],
+    penalties: Penalties,
+    *,
+    momentum: Momentum | None,
+    measure: bool,
+) -> tuple[State, float | None]:
+    """The same for two factors, in one call."""
+    before, beta = (chain.last, 0.0) if momentum is None else momentum.reach(chain)
+    pair = passes.move_pair(blocks, *chain.factors, before, beta, moves, penalties, measure=measure)
+    first, last = pair.residuals[:2], pair.residuals[2:]
+    state = State(Chain((pair.F, pair.H), gram=pair.Q), pair.G, pair.S, inner=pair.inner, level=pair.level)
+    return state, max(_relative(*first), _relative(*last)) if measure else None
 
 
 def settle(blocks: RowBlocks, chain: Chain, penalties: Penalties) -> State:
@@ -244,11 +282,11 @@ def _move_first(
     first, R = chain.first, chain.basis
     blocks = blocks.filled(first, R)
     if chain.layers is None:
-        hessian = Hessian.of(None, chain.right_grams[0], first)
+        Q = chain.right_gram(1)
     else:
-        hessian = layerwise.first_hessian(chain)
+        Q = layerwise.first_curvature(chain)
         R = chain.weights[0] * R
-    return passes.move_first(blocks, first, R, hessian, rule, penalty, measure=measure)
+    return passes.move_first(blocks, first, R, Q, rule, penalty, measure=measure)
 
 
 def _advance_with_momentum(
@@ -256,9 +294,8 @@ def _advance_with_momentum(
 ) -> tuple[State, float | None]:
     """From beyond the small factors; back to where they were, and without momentum, if the objective rose."""
     momentum: Momentum = state.memory
-    ahead = momentum.ahead(state.chain)
-    candidate, residual = take_turns(blocks, ahead, rule, penalties, measure=measure)
-    if ahead is not state.chain and candidate.objective(penalties) > state.objective(penalties):
+    candidate, residual = take_turns(blocks, state.chain, rule, penalties, momentum=momentum, measure=measure)
+    if momentum.before is not None and candidate.objective(penalties) > state.objective(penalties):
         return replace(state, memory=momentum.restarted()), residual
     return replace(candidate, memory=momentum.carried(state.chain)), residual
 
@@ -321,6 +358,6 @@ def _still(rule: BlockRule) -> Momentum | None:
     return Momentum.still() if rule.extrapolates else None
 
 
-def _relative(violation: Tensor, scale: Tensor) -> float:
+def _relative(violation: Tensor | float, scale: Tensor | float) -> float:
     # C is 0 only where A or a neighbour is 0; then the violation says enough by itself.
-    return (violation / scale.where(scale > 0, 1.0)).sqrt().item()
+    return math.sqrt(float(violation) / (float(scale) or 1.0))

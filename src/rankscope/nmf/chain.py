@@ -5,7 +5,7 @@ F₁ has a row for every row of A. The others are small and global.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
 from numbers import Real
@@ -58,10 +58,12 @@ class Chain:
     Args:
         given: the factors, or their entries, of which they are then views.
         layers: the codes.
+        gram: F_L F_Lᵀ (r_{L-1}×r_{L-1}) in float64, where it is known.
     """
 
     given: tuple[Tensor, ...] | Flat
     layers: Layers | None = None
+    gram: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.given, Flat):
@@ -161,6 +163,8 @@ class Chain:
     @cached_property
     def _right_grams(self) -> list[Tensor]:
         """Those that were asked for, the last one first."""
+        if self.gram is not None:
+            return [self.gram]
         last = self.last.to(torch.float64)
         return [last @ last.mT]
 

@@ -11,24 +11,26 @@ from rankscope.compiled import Array, inner, leaf
 from rankscope.matrices import Matrix, add_product, turn
 from rankscope.nmf.rules.rule import COORDINATES, MULTIPLICATION, Move
 from rankscope.nmf.tiles import LANES
-from rankscope.vectors import aligned_zeros
+from rankscope.vectors import BYTES, EIGHT, add_outer, aligned_zeros, load, minus, positive, store
+
+
+@leaf
+def parts_of(m: int, team: int) -> int:
+    """Into how many parts so many rows are worth being divided."""
+    return max(1, min(team, (m + LANES - 1) // LANES))
+
+
+@leaf
+def share_of(part: int, parts: int, m: int) -> tuple[int, int]:
+    """Where a part of m rows begins and ends: at whole lanes."""
+    groups = (m + LANES - 1) // LANES
+    return part * groups // parts * LANES, min((part + 1) * groups // parts * LANES, m)
 
 
 @inner
 def room_for_lanes(r: int, dtype: Any) -> Array:
-    """Zeros for r rows of lanes, and as many more as let ``combine`` take four at a time."""
-    rows = (r + 3) // 4 * 4
-    return aligned_zeros(rows * LANES, np.empty(0, dtype)).reshape(rows, LANES)
-
-
-@inner
-def padded(Q: Array) -> Array:
-    """Q with columns of zeros up to a multiple of four."""
-    padded = np.zeros((len(Q), (Q.shape[1] + 3) // 4 * 4), Q.dtype)
-    for i in range(len(Q)):
-        for j in range(Q.shape[1]):
-            padded[i, j] = Q[i, j]
-    return padded
+    """Zeros for r rows of lanes."""
+    return aligned_zeros(r * LANES, np.empty(0, dtype)).reshape(r, LANES)
 
 
 @leaf
@@ -59,18 +61,7 @@ def to_lanes(c: Array, r: int, lanes: int, x: Array) -> None:
 
 @leaf
 def combine(weights: Array, x: Array, out: Array) -> None:
-    """out ← Σ_k weights_k x_k in every lane; four terms at a time, for a quarter of the loads and stores."""
-    for lane in range(LANES):
-        out[lane] = 0
-    for k in range(0, len(weights), 4):
-        w0, w1, w2, w3 = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
-        for lane in range(LANES):
-            out[lane] += w0 * x[k, lane] + w1 * x[k + 1, lane] + w2 * x[k + 2, lane] + w3 * x[k + 3, lane]
-
-
-@leaf
-def combine_all(weights: Array, x: Array, out: Array) -> None:
-    """The same for every row of weights, a few of them at a time."""
+    """out ← weights x in every lane, a few rows of it at a time."""
     rows, terms = weights.shape
     slopes, left = out.reshape(out.size), Matrix(weights.reshape(weights.size), 0, terms, 1)
     slopes[:] = 0
@@ -80,22 +71,16 @@ def combine_all(weights: Array, x: Array, out: Array) -> None:
 @inner
 def move_lanes(x: Array, c: Array, Q: Array, l1: float, move: Move, spare: Array) -> Array:
     """The lanes of x after one move: x itself or ``spare``."""
-    r, zero = len(Q), x.dtype.type(0)
-    slope, least = np.zeros(LANES, x.dtype), x.dtype.type(l1)
+    r, zero, least = len(Q), x.dtype.type(0), x.dtype.type(l1)
     if move.kind == COORDINATES:
-        inverse = np.zeros(r, x.dtype)
+        inverse, bound = np.zeros(r, x.dtype), np.full(LANES, least)
         for j in range(r):
             if Q[j, j] > 0:  # Otherwise the component is dead elsewhere, and any value of x_j as good.
-                inverse[j] = 1 / Q[j, j]
-        for _ in range(move.sweeps):
-            for j in range(r):
-                combine(Q[j], x, slope)
-                for lane in range(LANES):
-                    to = x[j, lane] + inverse[j] * (c[j, lane] - least - slope[lane])
-                    x[j, lane] = zero if to < zero else to
+                inverse[j] = -1 / Q[j, j]
+        _sweep(x.reshape(x.size), c.reshape(c.size), Q.reshape(Q.size), inverse, bound, move.sweeps)
         return x
     rate = x.dtype.type(move.rate)
-    combine_all(Q, x, spare)
+    combine(Q, x, spare)
     for j in range(r):
         if move.kind == MULTIPLICATION:
             for lane in range(LANES):
@@ -109,15 +94,29 @@ def move_lanes(x: Array, c: Array, Q: Array, l1: float, move: Move, spare: Array
     return spare
 
 
-@inner
-def violation_of(x: Array, c: Array, Q: Array, l1: float, lanes: int) -> float:
+@leaf
+def _sweep(x: Array, c: Array, Q: Array, inverse: Array, least: Array, sweeps: int) -> None:
+    """x_j ← [x_j − (Σ_k Q_jk x_k + ℓ₁ − c_j)/Q_jj]₊ for j = 1 … r, so many times: as many lanes as registers hold."""
+    r = len(inverse)
+    for at in range(0, LANES, len(EIGHT) * BYTES // x.itemsize):
+        for _ in range(sweeps):
+            for j in range(r):
+                place = j * LANES + at
+                slope = minus(load(least, at, EIGHT), load(c, place, EIGHT))
+                for k in range(r):
+                    slope = add_outer(slope, Q, (j * r,), k, load(x, k * LANES + at, EIGHT))
+                store(x, place, positive(add_outer(load(x, place, EIGHT), inverse, (j,), 0, slope)))
+
+
+@leaf
+def violation_of(x: Array, c: Array, Q: Array, l1: float, lanes: int, spare: Array) -> float:
     """‖min(x Q − c + ℓ₁, diag(Q) ∘ x)‖² over the lanes."""
-    slope, total = np.zeros(LANES, x.dtype), 0.0
+    total, least = 0.0, x.dtype.type(l1)
+    combine(Q, x, spare)
     for j in range(len(Q)):
-        combine(Q[j], x, slope)
-        curvature, least = Q[j, j], x.dtype.type(l1)
+        curvature = Q[j, j]
         for lane in range(lanes):
-            gradient, bound = slope[lane] - c[j, lane] + least, curvature * x[j, lane]
+            gradient, bound = spare[j, lane] - c[j, lane] + least, curvature * x[j, lane]
             v = np.float64(bound if bound < gradient else gradient)
             total += v * v
     return total

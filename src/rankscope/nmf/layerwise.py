@@ -58,14 +58,15 @@ def subproblems(
     chain: Chain, G: Tensor, S: Tensor, T: Tensor, penalties: Sequence[Penalty], *, nonnegative: bool = True
 ) -> Iterator[tuple[Tensor, Subproblem]]:
     """(variable, its subproblem) for all of ``chain.variables``; T = A Z₁ᵀ (m×r₁), G and S as in ``take_turns``."""
-    yield chain.first, Subproblem(first_hessian(chain), chain.weights[0] * T, penalties[0], nonnegative)
+    hessian = Hessian.of(None, first_curvature(chain), chain.first)
+    yield chain.first, Subproblem(hessian, chain.weights[0] * T, penalties[0], nonnegative)
     for place, F in enumerate(chain.variables[1:], start=1):
         yield F, replace(_subproblem(chain, place, G, S, penalties), nonnegative=nonnegative)
 
 
-def first_hessian(chain: Chain) -> Hessian:
-    """That of F₁: Q = λ₁ Z₁Z₁ᵀ."""
-    return Hessian.of(None, chain.weights[0] * gram(chain.basis.mT), chain.first)
+def first_curvature(chain: Chain) -> Tensor:
+    """Q = λ₁ Z₁Z₁ᵀ of F₁, in float64."""
+    return chain.weights[0] * gram(chain.basis.mT)
 
 
 def first_term(chain: Chain, G: Tensor, S: Tensor) -> Tensor:

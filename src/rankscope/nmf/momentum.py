@@ -32,6 +32,10 @@ class Momentum:
         """Before the first iteration."""
         return cls(0.5, 1.0, None)
 
+    def reach(self, chain: Chain) -> tuple[Tensor, float]:
+        """F_L before, and β; of a plain next iteration F_L as it is, and 0."""
+        return (chain.last, 0.0) if self.before is None else (self.before[-1], self.beta)
+
     def ahead(self, chain: Chain) -> Chain:
         """The chain to start from: with Y in place of the small factors, or the chain itself."""
         if self.before is None:

@@ -1,6 +1,9 @@
-"""The passes over A: one moves F₁, two only look, one solves for F₁, and one takes the residual itself.
+"""The passes over A: one moves F₁, two only look, one solves for F₁, one takes the residual itself. Beside them one over
+F_L, and one that moves both factors of a pair.
 
     move_first:   C = A Rᵀ,  F₁ ← step(F₁, C),  S = F₁ᵀA,  G = F₁ᵀF₁
+    move_last:    F_L ← step(F_L, C),  Q = F_L F_Lᵀ,  ⟨C, F_L⟩
+    move_pair:    both of these for L = 2
     look:         T = A Rᵀ,  S = (F₁ inner)ᵀA,  G = F₁ᵀF₁,  ⟨S, R⟩
     multiply:     T = A Rᵀ
     solve_first:  C = A Rᵀ,  F₁ ← the minimizer
@@ -10,7 +13,7 @@ processors, for wide factors, and for rules that have no compiled form.
 """
 
 import platform
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +22,7 @@ from torch import Tensor
 from rankscope.nmf.blocks import RowBlocks, gram
 from rankscope.nmf.penalty import Penalty
 from rankscope.nmf.rules import BlockRule
+from rankscope.nmf.rules.rule import Move
 from rankscope.nmf.subproblem import Hessian, Subproblem
 
 WIDEST = 100
@@ -28,7 +32,7 @@ FAST_HERE = platform.machine().lower() in ("x86_64", "amd64")
 
 
 def move_first(
-    blocks: RowBlocks, first: Tensor, R: Tensor, hessian: Hessian, rule: BlockRule, penalty: Penalty, *, measure: bool
+    blocks: RowBlocks, first: Tensor, R: Tensor, Q: Tensor, rule: BlockRule, penalty: Penalty, *, measure: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The new F₁ (m×r), and (S, G), then where asked the sums ‖v‖² and ‖C‖² of the KKT residual at the old one.
 
@@ -36,14 +40,15 @@ def move_first(
         blocks: A.
         first: F₁ (m×r).
         R: (r×n).
-        hessian: I and Q = RRᵀ.
+        Q: RRᵀ (r×r) in float64.
         rule: how F₁ is moved.
         penalty: of F₁.
         measure: whether the KKT residual is wanted.
     """
-    move = rule.move(hessian, penalty) if compiled(blocks, R) else None
+    move = rule.move(Hessian(None, Q), penalty) if compiled(blocks, R) else None
     updated = _lying(R, blocks.shape[0]).mT  # Narrow matrices lie along A's rows: for products the fastest.
     if move is None:
+        hessian = Hessian.of(None, Q, first)
 
         def visit(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
             F, problem = first[rows], Subproblem(hessian, (R @ A_b.mT).mT, penalty)
@@ -55,15 +60,103 @@ def move_first(
 
     from rankscope.nmf.row_pass import move_rows  # noqa: PLC0415  the compiler is loaded when it is needed
 
-    Q, X, directions, moved = _numpy(hessian.plus(penalty.l2).side, first.mT, R, updated.mT)
+    curvature, X, directions, moved = _numpy(Hessian(None, Q).plus(penalty.l2).side, first.mT, R, updated.mT)
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        given = A_b.numpy(), rows.start, directions, Q, penalty.l1
+        given = A_b.numpy(), rows.start, directions, curvature, penalty.l1
         S, G = terms = R.new_empty(R.shape), R.new_empty(len(R), len(R), dtype=torch.float64)
         residual = move_rows(*given, X, moved, move, measure, S.numpy(), G.numpy(), blocks.team)
         return (*terms, *map(_number, residual)) if measure else terms
 
     return updated, blocks.total(visit_compiled, stretches=True)
+
+
+class Moved(NamedTuple):
+    """A factor after a pass, and what was read off it."""
+
+    F: Tensor
+    Q: Tensor | None = None
+    """F Fᵀ in float64, where the pass took it."""
+    inner: float | None = None
+    """⟨C, F⟩, where the pass took it."""
+    residual: tuple[Tensor | float, ...] = ()
+    """Where asked, the sums ‖v‖² and ‖C‖² of the KKT residual before."""
+
+
+def move_last(
+    last: Tensor, P: Tensor, C: Tensor, rule: BlockRule, penalty: Penalty, *, measure: bool, team: int
+) -> Moved:
+    """F_L (r×n) moved.
+
+    Args:
+        last: F_L before.
+        P: LᵀL (r×r) in float64 for the product L of all others.
+        C: LᵀA (r×n).
+        rule: how it is moved.
+        penalty: of F_L.
+        measure: whether the KKT residual is wanted.
+        team: how many threads.
+    """
+    move = rule.move(Hessian(P, None), penalty) if _fits(last) else None
+    if move is None:
+        problem = Subproblem(Hessian.of(P, None, last), C, penalty)
+        return Moved(rule.step(last, problem), residual=problem.residual(last) if measure else ())
+
+    from rankscope.nmf.column_pass import move_columns  # noqa: PLC0415  the compiler is loaded when it is needed
+
+    X, curvature, with_A = _numpy(last, Hessian(P, None).plus(penalty.l2).side, C)
+    F, Q = torch.empty_like(C), torch.empty_like(P)
+    inner, *residual = move_columns(X, curvature, with_A, penalty.l1, move, measure, F.numpy(), Q.numpy(), team)
+    return Moved(F, Q, inner, tuple(residual) if measure else ())
+
+
+class Pair(NamedTuple):
+    """Both factors after an iteration, and what was read off them."""
+
+    F: Tensor
+    H: Tensor
+    S: Tensor
+    """FᵀA (r×n)."""
+    G: Tensor
+    """FᵀF (r×r) in float64."""
+    Q: Tensor
+    """H Hᵀ (r×r) in float64."""
+    inner: float
+    """⟨S, H⟩."""
+    level: float
+    """½‖A − F H‖² − ½‖A‖²."""
+    residuals: tuple[float, ...]
+    """‖v‖² and ‖C‖² of F before, and those of H."""
+
+
+def move_pair(
+    blocks: RowBlocks,
+    F: Tensor,
+    H: Tensor,
+    before: Tensor,
+    beta: float,
+    moves: tuple[Move, Move],
+    penalties: tuple[Penalty, ...],
+    *,
+    measure: bool,
+) -> Pair:
+    """One iteration from F (m×r) and [H + β (H − before)]₊ (r×n), where it is compiled as a whole (``one_pass``)."""
+    from rankscope.nmf.pair_pass import turn  # noqa: PLC0415  the compiler is loaded when it is needed
+
+    X, last, further = _numpy(F.mT, H, before)
+    r, taken = len(X), [np.empty(M.shape, M.dtype) for M in (X, last, last)]
+    taken += [np.empty((r, r)), np.empty((r, r))]
+    weights = tuple(weight for penalty in penalties for weight in (penalty.l1, penalty.l2))
+    A = blocks.filled(F, H).rows(blocks.stretches[0])
+    given = A.numpy(), X, last, further, beta, *moves, weights, measure
+    inner, level, *residuals = turn(*given, *taken, blocks.team)
+    moved, after, S, G, Q = map(torch.from_numpy, taken)
+    return Pair(moved.mT, after, S, G, Q, inner, level, tuple(residuals))
+
+
+def one_pass(blocks: RowBlocks, R: Tensor) -> bool:
+    """Whether a whole iteration with R (r×n) is compiled: where A is one stretch."""
+    return len(blocks.stretches) == 1 and compiled(blocks, R)
 
 
 def look(
@@ -159,7 +252,12 @@ def squared_residual(blocks: RowBlocks, first: Tensor, R: Tensor) -> float:
 
 def compiled(blocks: RowBlocks, R: Tensor) -> bool:
     """Whether passes over A with R (r×n) are compiled."""
-    return FAST_HERE and blocks.A.device.type == "cpu" and blocks.A.is_contiguous() and len(R) <= WIDEST
+    return blocks.A.is_contiguous() and blocks.A.device.type == "cpu" and _fits(R)
+
+
+def _fits(R: Tensor) -> bool:
+    """Whether a pass with R (r×n) is compiled as far as that is its matter."""
+    return FAST_HERE and R.device.type == "cpu" and len(R) <= WIDEST
 
 
 def inner_product(S: Tensor, R: Tensor) -> Tensor:

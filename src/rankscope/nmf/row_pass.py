@@ -9,7 +9,7 @@ Parts of the rows are worked on side by side, by so many threads (``team``); the
 
 import numpy as np
 
-from rankscope.compiled import Array, compiled, inner, leaf
+from rankscope.compiled import Array, compiled, inner
 from rankscope.nmf.columns import (
     add_gram,
     add_left,
@@ -19,11 +19,12 @@ from rankscope.nmf.columns import (
     room_for_columns,
 )
 from rankscope.nmf.lanes import (
-    combine_all,
+    combine,
     load_lanes,
     move_lanes,
-    padded,
+    parts_of,
     room_for_lanes,
+    share_of,
     square_of,
     store_lanes,
     to_lanes,
@@ -82,7 +83,7 @@ def move_rows(
     Returns:
         ‖v‖², ‖C‖².
     """
-    parts = _parts(len(A), team)
+    parts = parts_of(len(A), team)
     Ss, Gs, residuals = rooms(parts, S.size, S), rooms(parts, G.size, G), np.zeros((parts, 2))
     together(_move_rows, parts, team, (A, at, R, Q, l1, X, moved, move, measure, Ss, Gs, residuals))
     add_up(Ss, S.shape[1], S)
@@ -110,7 +111,7 @@ def _move_rows(
     residuals: Array,
 ) -> None:
     r, n = R.shape
-    flat, directions, curvature = A.reshape(A.size), laid(R.T), padded(Q)
+    flat, directions, curvature = A.reshape(A.size), laid(R.T), Q.astype(A.dtype)
     columns, x, spare, c = (
         room_for_columns(R),
         room_for_lanes(r, A.dtype),
@@ -122,7 +123,7 @@ def _move_rows(
     S[:] = 0
     G, wide = np.zeros(r * width_of(r, 8)), np.zeros(LANES * width_of(r, 8))
     violation, scale = 0.0, 0.0
-    begin, end = _share(k, len(Ss), len(A))
+    begin, end = share_of(k, len(Ss), len(A))
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)
         products[:] = 0
@@ -130,7 +131,7 @@ def _move_rows(
         to_lanes(products, r, lanes, c)
         load_lanes(X, at + start, lanes, x)
         if measure:
-            violation += violation_of(x, c, curvature, l1, lanes)
+            violation += violation_of(x, c, curvature, l1, lanes, spare)
             scale += square_of(c, r, lanes)
         y = move_lanes(x, c, curvature, l1, move, spare)
         store_lanes(y, lanes, moved, at + start)
@@ -164,7 +165,7 @@ def evaluate_rows(
     Returns:
         ⟨S, R⟩.
     """
-    parts = _parts(len(A), team)
+    parts = parts_of(len(A), team)
     Ss, Gs = rooms(parts, S.size, S), rooms(parts, G.size, G)
     together(_evaluate_rows, parts, team, (A, at, R, between, X, T, Ss, Gs))
     add_up(Ss, S.shape[1], S)
@@ -177,13 +178,13 @@ def _evaluate_rows(
     k: int, A: Array, at: int, R: Array, between: Array, X: Array, T: Array, Ss: Array, Gs: Array
 ) -> None:
     (q, n), r = R.shape, len(X)
-    flat, directions, weights = A.reshape(A.size), laid(R.T), padded(between)
+    flat, directions, weights = A.reshape(A.size), laid(R.T), between.astype(A.dtype)
     columns, x, c = room_for_columns(R), room_for_lanes(r, A.dtype), room_for_lanes(q, A.dtype)
     products, F, product = room_for_rows(q, A), room_for_rows(r, A), room_for_rows(q, A)
     sums, S = aligned_zeros(len(directions), R), Ss[k, : q * n if r else 0].reshape(q if r else 0, n)
     S[:] = 0
     G, wide = np.zeros(r * width_of(r, 8)), np.zeros(LANES * width_of(r, 8))
-    begin, end = _share(k, len(Ss), len(A))
+    begin, end = share_of(k, len(Ss), len(A))
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)
         if T.size:
@@ -199,7 +200,7 @@ def _evaluate_rows(
         to_rows(x, r, F)
         add_gram(F, r, wide, G)
         if between.size:
-            combine_all(weights, x, c)
+            combine(weights, x, c)
             to_rows(c, q, product)
         add_left(flat, start, lanes, n, columns, product if between.size else F, sums)
         if (start - begin) // LANES % FOLD == FOLD - 1:
@@ -222,7 +223,7 @@ def solve_rows(
         tolerance: of the KKT residual.
         team: how many threads.
     """
-    parts = SOLVED * _parts(len(A), team)
+    parts = SOLVED * parts_of(len(A), team)
     together(_solve_rows, parts, team, (parts, A, at, R, Q, l1, X, sweeps, tolerance))
 
 
@@ -231,15 +232,16 @@ def _solve_rows(
     part: int, parts: int, A: Array, at: int, R: Array, Q: Array, l1: float, X: Array, sweeps: int, tolerance: float
 ) -> None:
     r, n = R.shape
-    flat, directions, curvature = A.reshape(A.size), laid(R.T), padded(Q)
-    columns, x, c, products = (
+    flat, directions, curvature = A.reshape(A.size), laid(R.T), Q.astype(A.dtype)
+    columns, x, spare, c = (
         room_for_columns(R),
         room_for_lanes(r, A.dtype),
         room_for_lanes(r, A.dtype),
-        room_for_rows(r, A),
+        room_for_lanes(r, A.dtype),
     )
+    products = room_for_rows(r, A)
     some = Move(COORDINATES, SWEEPS_PER_CHECK, 0.0)
-    begin, end = _share(part, parts, len(A))
+    begin, end = share_of(part, parts, len(A))
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)
         products[:] = 0
@@ -248,8 +250,8 @@ def _solve_rows(
         enough = tolerance**2 * square_of(c, r, lanes)
         x[:] = 0
         for _ in range(0, sweeps, SWEEPS_PER_CHECK):
-            x = move_lanes(x, c, curvature, l1, some, x)
-            if violation_of(x, c, curvature, l1, lanes) <= enough:
+            x = move_lanes(x, c, curvature, l1, some, spare)
+            if violation_of(x, c, curvature, l1, lanes, spare) <= enough:
                 break
         store_lanes(x, lanes, X, at + start)
 
@@ -264,7 +266,7 @@ def squared_residual(A: Array, at: int, R: Array, X: Array, team: int) -> float:
         X: F transposed (r×m).
         team: how many threads.
     """
-    totals = np.empty(_parts(len(A), team))
+    totals = np.empty(parts_of(len(A), team))
     together(_squared_residual, len(totals), team, (A, at, R, X, totals))
     total = 0.0
     for k in range(len(totals)):
@@ -278,7 +280,7 @@ def _squared_residual(part: int, A: Array, at: int, R: Array, X: Array, totals: 
     across = len(whole) // r
     F, product = np.zeros(ROWS * r), np.zeros(ROWS * across)
     every = np.arange(r).astype(np.int32)
-    begin, end = _share(part, len(totals), len(A))
+    begin, end = share_of(part, len(totals), len(A))
     for start in range(begin, end, ROWS):
         rows = min(ROWS, end - start)
         for i in range(rows):
@@ -291,28 +293,3 @@ def _squared_residual(part: int, A: Array, at: int, R: Array, X: Array, totals: 
                 residual = np.float64(A[start + i, j]) - product[i * across + j]
                 total += residual * residual
     totals[part] = total
-
-
-@compiled
-def move_columns(X: Array, Q: Array, C: Array, l1: float, move: Move, moved: Array) -> None:
-    """moved ← X (r×m) moved, every column by itself, where C (r×m) is known."""
-    (r, m), curvature = X.shape, padded(Q)
-    x, spare, c = room_for_lanes(r, X.dtype), room_for_lanes(r, X.dtype), room_for_lanes(r, X.dtype)
-    for start in range(0, m, LANES):
-        lanes = min(LANES, m - start)
-        load_lanes(X, start, lanes, x)
-        load_lanes(C, start, lanes, c)
-        store_lanes(move_lanes(x, c, curvature, l1, move, spare), lanes, moved, start)
-
-
-@leaf
-def _parts(m: int, team: int) -> int:
-    """Into how many parts so many rows are worth being divided."""
-    return max(1, min(team, (m + LANES - 1) // LANES))
-
-
-@leaf
-def _share(part: int, parts: int, m: int) -> tuple[int, int]:
-    """Where a part of m rows begins and ends: at whole lanes."""
-    groups = (m + LANES - 1) // LANES
-    return part * groups // parts * LANES, min((part + 1) * groups // parts * LANES, m)

@@ -62,9 +62,17 @@ class Hals(BlockRule):
 
     def move(self, hessian: Hessian, penalty: Penalty) -> Move:
         """Sweeps over the coordinates."""
-        if hessian.P is None or self.small_sweeps is None:
-            return Move(COORDINATES, sweeps=self.inner_sweeps)
-        return Move(COORDINATES, sweeps=self.small_sweeps)
+        return self._moves[0 if hessian.P is None else 1]
+
+    def pair_moves(self, penalties: tuple[Penalty, ...]) -> tuple[Move, Move]:
+        """Sweeps over the coordinates of either."""
+        return self._moves
+
+    @property
+    def _moves(self) -> tuple[Move, Move]:
+        """That of F₁ and that of the others."""
+        sweeps = self.inner_sweeps if self.small_sweeps is None else self.small_sweeps
+        return Move(COORDINATES, self.inner_sweeps), Move(COORDINATES, sweeps)
 
     def step(self, F: Tensor, problem: Subproblem) -> Tensor:
         """The sweeps over the coordinates of F."""

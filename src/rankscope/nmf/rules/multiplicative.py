@@ -39,6 +39,10 @@ class Multiplicative(BlockRule):
         """The update itself, but where the penalty takes a line search."""
         return None if penalty.separation else Move(MULTIPLICATION)
 
+    def pair_moves(self, penalties: tuple[Penalty, ...]) -> tuple[Move, Move] | None:
+        """The update of either, but where a penalty takes a line search."""
+        return None if any(p.separation for p in penalties) else (Move(MULTIPLICATION), Move(MULTIPLICATION))
+
     def step(self, F: Tensor, problem: Subproblem) -> Tensor:
         """One multiplicative update of F."""
         compiled = self.compiled_step(F, problem)

@@ -53,6 +53,10 @@ class BlockRule(ABC):
     def move(self, hessian: Hessian, penalty: Penalty) -> Move | None:
         """What the step is where rows, or columns, of F do not interact; None if it has no compiled form."""
 
+    def pair_moves(self, penalties: tuple[Penalty, ...]) -> tuple[Move, Move] | None:
+        """The moves of both factors of a pair, where they are known before either is moved; None otherwise."""
+        return None
+
     @abstractmethod
     def step(self, F: Tensor, problem: Subproblem) -> Tensor:
         """The factor after one step, a new tensor ≥ 0."""
@@ -62,14 +66,15 @@ class BlockRule(ABC):
         move = self.move(problem.hessian, problem.penalty) if problem.hessian.one_sided else None
         if move is None or F.device.type != "cpu":
             return None
-        from rankscope.nmf.row_pass import move_columns  # noqa: PLC0415  the compiler is loaded when it is needed
+        from rankscope.nmf.column_pass import move_columns  # noqa: PLC0415  the compiler is loaded when it is needed
 
         M = problem.hessian.plus(problem.penalty.l2).side
         by_columns = problem.hessian.P is not None
         X, C = (F, problem.C) if by_columns else (F.mT, problem.C.mT)
-        X, M, C = (tensor.contiguous() for tensor in (X, M, C))
-        moved = torch.empty_like(X)
-        move_columns(X.numpy(), M.numpy(), C.numpy(), problem.penalty.l1, move, moved.numpy())
+        X, M, C = (tensor.contiguous() for tensor in (X, M.to(torch.float64), C))
+        moved, nothing = torch.empty_like(X), M.new_empty(0, 0)
+        given = X.numpy(), M.numpy(), C.numpy(), problem.penalty.l1, move, False
+        move_columns(*given, moved.numpy(), nothing.numpy(), 1)
         return moved if by_columns else moved.mT
 
 

@@ -1,0 +1,85 @@
+"""One iteration of two factors, compiled: both passes, from beyond the last factor, in one call.
+
+    R = [H + β (H − H before)]₊,   F ← moved(F, A Rᵀ),   S = FᵀA,  G = FᵀF,   H ← moved(R, S),   Q = H Hᵀ
+
+On small matrices the calls between them would cost more than they do.
+"""
+
+import numpy as np
+
+from rankscope.compiled import Array, compiled, leaf
+from rankscope.nmf.column_pass import move_columns
+from rankscope.nmf.row_pass import move_rows
+from rankscope.nmf.rules.rule import COORDINATES, Move
+
+
+@compiled
+def turn(
+    A: Array,
+    X: Array,
+    H: Array,
+    before: Array,
+    beta: float,
+    first: Move,
+    last: Move,
+    penalties: tuple[float, float, float, float],
+    measure: bool,
+    moved: Array,
+    R: Array,
+    S: Array,
+    G: Array,
+    Q: Array,
+    team: int,
+) -> tuple[float, float, float, float, float, float]:
+    """Both factors after one iteration, and what is read off them.
+
+    Args:
+        A: (m×n), contiguous.
+        X: F before, transposed (r×m).
+        H: (r×n).
+        before: H an iteration earlier (r×n).
+        beta: how far beyond H the iteration starts.
+        first: how F moves.
+        last: how H moves.
+        penalties: ℓ₁ and ℓ₂ of F, then those of H.
+        measure: whether the KKT residual's sums are wanted.
+        moved: gets F after, transposed (r×m).
+        R: gets H after (r×n).
+        S: gets FᵀA (r×n).
+        G: gets FᵀF (r×r) in float64.
+        Q: gets H Hᵀ (r×r) in float64.
+        team: how many threads.
+
+    Returns:
+        ⟨S, H⟩ and ½‖A − F H‖² − ½‖A‖² in float64, then ‖v‖² and ‖C‖² of F, and those of H; 0 where not wanted.
+    """
+    l1_first, l2_first, l1_last, l2_last = penalties
+    start = np.empty_like(H)
+    _go_beyond(H, before, beta, start)
+    stay = Move(COORDINATES, 0, 0.0)
+    move_columns(start, G, start, 0.0, stay, False, R, Q, team)
+    _add_to_diagonal(Q, l2_first)
+    violation, scale = move_rows(A, 0, start, Q, l1_first, X, moved, first, measure, S, G, team)
+    curvature = G.copy()
+    _add_to_diagonal(curvature, l2_last)
+    inner, slope, against = move_columns(start, curvature, S, l1_last, last, measure, R, Q, team)
+    square = 0.0
+    for i in range(len(G)):
+        for j in range(len(G)):
+            square += G[i, j] * Q[i, j]
+    return inner, 0.5 * square - inner, violation, scale, slope, against
+
+
+@leaf
+def _go_beyond(H: Array, before: Array, beta: float, start: Array) -> None:
+    step, zero = H.dtype.type(beta), H.dtype.type(0)
+    for i in range(H.shape[0]):
+        for j in range(H.shape[1]):
+            to = H[i, j] + step * (H[i, j] - before[i, j])
+            start[i, j] = zero if to < zero else to
+
+
+@leaf
+def _add_to_diagonal(M: Array, value: float) -> None:
+    for i in range(len(M)):
+        M[i, i] += value
