@@ -1,5 +1,5 @@
-"""The passes over A: one moves F₁, two only look, one solves for F₁, one takes the residual itself. Beside them one over
-F_L, and one that moves both factors of a pair.
+"""The passes over A: one moves F₁, two only look, one solves for F₁, one takes the residual itself. Beside them
+one over F_L, and one that moves both factors of a pair.
 
     move_first:   C = A Rᵀ,  F₁ ← step(F₁, C),  S = F₁ᵀA,  G = F₁ᵀF₁
     move_last:    F_L ← step(F_L, C),  Q = F_L F_Lᵀ,  ⟨C, F_L⟩
