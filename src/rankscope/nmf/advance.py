@@ -259,7 +259,7 @@ def _move_pair(
 ) -> tuple[State, float | None]:
     """The same for two factors, in one call."""
     before, beta = (chain.last, 0.0) if momentum is None else momentum.reach(chain)
-    pair = passes.move_pair(blocks, *chain.factors, before, beta, moves, penalties, measure=measure)
+    pair = passes.move_pair(blocks, chain.first, chain.last, before, beta, moves, penalties, measure=measure)
     first, last = pair.residuals[:2], pair.residuals[2:]
     state = State(Chain((pair.F, pair.H), gram=pair.Q), pair.G, pair.S, inner=pair.inner, level=pair.level)
     return state, max(_relative(*first), _relative(*last)) if measure else None

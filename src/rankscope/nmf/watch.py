@@ -114,8 +114,9 @@ def squared_error(blocks: RowBlocks, chain: Chain, trace: Trace) -> float:
 
 def _measure(seen: Sequence[Sighting], blocks: RowBlocks) -> tuple[Tensor, Tensor]:
     """‖A − B‖² (T) and the singular values of B (T, r) of the products B at T sightings, in float64."""
-    P, Q = (torch.stack([sighting.trace[side] for sighting in seen]) for side in (0, 1))
-    inner = torch.stack([torch.as_tensor(sighting.trace.inner, dtype=P.dtype, device=P.device) for sighting in seen])
+    traces = [sighting.trace for sighting in seen]
+    P, Q = torch.stack([trace.P for trace in traces]), torch.stack([trace.Q for trace in traces])
+    inner = torch.stack([torch.as_tensor(trace.inner, dtype=P.dtype, device=P.device) for trace in traces])
     squared_error = blocks.squared_norm - 2 * inner + (P * Q).sum((1, 2))
     for t in _cancelled(squared_error, blocks):
         squared_error[t] = passes.squared_residual(blocks, seen[t].chain.first, seen[t].chain.dictionary)
