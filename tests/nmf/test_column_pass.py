@@ -6,6 +6,7 @@ import torch
 
 import laws
 from rankscope.nmf import passes
+from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.column_pass import move_columns
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
 from rankscope.nmf.rules import make_rule
@@ -58,11 +59,11 @@ def test_columns_move_alike_beside_any_others():
 @pytest.mark.parametrize("penalty", [NO_PENALTY, Penalty(l1=0.2, l2=0.3)], ids=["plain", "penalized"])
 def test_the_pass_is_the_rules_own_step(solver, penalty, monkeypatch):
     X, P, C = map(torch.from_numpy, problem(7, 200))
-    rule = make_rule(solver)
-    ours = passes.move_last(X, P, C, rule, penalty, measure=True, team=2)
+    rule, blocks = make_rule(solver), RowBlocks.of(torch.rand(21, 200), among=2)
+    ours = passes.move_last(blocks, X, P, C, rule, penalty, measure=True)
     monkeypatch.setattr(passes, "FAST_HERE", False)
     monkeypatch.setattr(type(rule), "compiled_step", lambda self, F, problem: None)
-    theirs = passes.move_last(X, P, C, rule, penalty, measure=True, team=2)
+    theirs = passes.move_last(blocks, X, P, C, rule, penalty, measure=True)
     assert theirs.Q is None
     assert laws.largest_difference((ours.F,), (theirs.F,)) < 1e-10
     assert ours.residual == pytest.approx([value.item() for value in theirs.residual], rel=1e-10)

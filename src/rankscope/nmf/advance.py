@@ -241,7 +241,7 @@ def take_turns(
         wide = factors[-1].to(torch.float64)
         P, S = wide.mT @ P @ wide, factors[-1].mT @ S
         lefts.append(S)
-    moved = passes.move_last(chain.last, P, S, rule, penalties[-1], measure=measure, team=blocks.workers)
+    moved = passes.move_last(blocks, chain.last, P, S, rule, penalties[-1], measure=measure)
     if measure:
         residuals.append(_relative(*moved.residual))
     state = State(Chain((*factors, moved.F), gram=moved.Q), G, lefts[chain.narrowest - 1], inner=moved.inner)

@@ -94,6 +94,16 @@ class RowBlocks:
         return F.to(self.A.device, self.dtype)
 
     @cached_property
+    def as_it_is(self) -> bool:
+        """Whether blocks are parts of A itself."""
+        return self.observed is None and self.A.dtype in FLOATS
+
+    @cached_property
+    def at_hand(self) -> bool:
+        """Whether A lies on a CPU, row after row."""
+        return self.A.device.type == "cpu" and self.A.is_contiguous()
+
+    @cached_property
     def slices(self) -> tuple[slice, ...]:
         """The row ranges of the blocks, from the top."""
         return _slices(self.shape[0], self.block_rows)
@@ -110,7 +120,10 @@ class RowBlocks:
 
     def rows(self, rows: slice | Tensor) -> Tensor:
         """Some rows of A, floating; where they were not observed, of the fill."""
-        A_b = self.A[rows].to(self.dtype)
+        A_b = self.A[rows]
+        if self.as_it_is:
+            return A_b
+        A_b = A_b.to(self.dtype)
         if self.observed is None:
             return A_b
         B_b = torch.zeros_like(A_b) if self.fill is None else self.fill[0][rows] @ self.fill[1]

@@ -66,8 +66,8 @@ class Chain:
     gram: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.given, Flat):
-            return  # Its shapes are those of a chain that was checked, and its factors may never be read.
+        if isinstance(self.given, Flat) or self.gram is not None:
+            return  # Made of a chain that was checked; and the factors of a vector may never be read.
         if len(self.factors) < 2 or any(F.ndim != 2 for F in self.factors):
             raise ValueError(f"a chain needs at least 2 factors with 2 dimensions each, got {self._shapes or 'none'}")
         if any(left.shape[1] != right.shape[0] for left, right in pairwise(self.factors)):

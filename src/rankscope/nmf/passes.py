@@ -84,20 +84,20 @@ class Moved(NamedTuple):
 
 
 def move_last(
-    last: Tensor, P: Tensor, C: Tensor, rule: BlockRule, penalty: Penalty, *, measure: bool, team: int
+    blocks: RowBlocks, last: Tensor, P: Tensor, C: Tensor, rule: BlockRule, penalty: Penalty, *, measure: bool
 ) -> Moved:
     """F_L (r×n) moved.
 
     Args:
+        blocks: A, which is not looked at.
         last: F_L before.
         P: LᵀL (r×r) in float64 for the product L of all others.
         C: LᵀA (r×n).
         rule: how it is moved.
         penalty: of F_L.
         measure: whether the KKT residual is wanted.
-        team: how many threads.
     """
-    move = rule.move(Hessian(P, None), penalty) if _fits(last) else None
+    move = rule.move(Hessian(P, None), penalty) if compiled(blocks, last) else None
     if move is None:
         problem = Subproblem(Hessian.of(P, None, last), C, penalty)
         return Moved(rule.step(last, problem), residual=problem.residual(last) if measure else ())
@@ -106,7 +106,9 @@ def move_last(
 
     X, curvature, with_A = _numpy(last, Hessian(P, None).plus(penalty.l2).side, C)
     F, Q = torch.empty_like(C), torch.empty_like(P)
-    inner, *residual = move_columns(X, curvature, with_A, penalty.l1, move, measure, F.numpy(), Q.numpy(), team)
+    inner, *residual = move_columns(
+        X, curvature, with_A, penalty.l1, move, measure, F.numpy(), Q.numpy(), blocks.workers
+    )
     return Moved(F, Q, inner, tuple(residual) if measure else ())
 
 
@@ -252,12 +254,7 @@ def squared_residual(blocks: RowBlocks, first: Tensor, R: Tensor) -> float:
 
 def compiled(blocks: RowBlocks, R: Tensor) -> bool:
     """Whether passes over A with R (r×n) are compiled."""
-    return blocks.A.is_contiguous() and blocks.A.device.type == "cpu" and _fits(R)
-
-
-def _fits(R: Tensor) -> bool:
-    """Whether a pass with R (r×n) is compiled as far as that is its matter."""
-    return FAST_HERE and R.device.type == "cpu" and len(R) <= WIDEST
+    return FAST_HERE and blocks.at_hand and R.shape[0] <= WIDEST
 
 
 def inner_product(S: Tensor, R: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Hierarchical alternating least squares: exact coordinate descent."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -68,7 +69,7 @@ class Hals(BlockRule):
         """Sweeps over the coordinates of either."""
         return self._moves
 
-    @property
+    @cached_property
     def _moves(self) -> tuple[Move, Move]:
         """That of F₁ and that of the others."""
         sweeps = self.inner_sweeps if self.small_sweeps is None else self.small_sweeps
