@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.decomposition import non_negative_factorization
 
-from racing import Claim, quiet, random_start, report, seconds, squared_error
+from racing import PAUSE, Claim, quiet, random_start, report, seconds, squared_error
 from rankscope import NMF
 
 RESOLUTION = 5e-6
@@ -24,12 +24,13 @@ def main(rounds: int = 25, r: int = 16) -> list[Claim]:
                 non_negative_factorization(
                     X, W0.copy(), H0.copy(), n_components=r, init="custom", solver="cd", tol=1e-6, max_iter=5000
                 )
-            )
+            ),
+            pause=PAUSE,
         )
         target = squared_error(X, peer[0], peer[1])
         model = NMF(r, init="custom", max_iter=2000, tol=1e-7, random_state=seed)
         model.set_params(callback=lambda step, state, target=target: state.relative_error <= target)
-        ours = seconds(lambda model=model, W0=W0, H0=H0: model.fit(X, W=W0, H=H0))
+        ours = seconds(lambda model=model, W0=W0, H0=H0: model.fit(X, W=W0, H=H0), pause=PAUSE)
         # Local minima differ: where ours is the worse one, the error is never reached.
         reached = squared_error(X, *model.factors_) <= target * (1 + RESOLUTION)
         missed += not reached

@@ -78,15 +78,16 @@ def squared_error(X: Array, W: Array, H: Array) -> float:
     return error / norm
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """By the clock."""
+PAUSE = 0.3
+"""Seconds before each side: the idle threads of the other one's libraries go on spinning on the cores for 0.2."""
+
+
+def seconds(work: Callable[[], object], *, pause: float = 0.0) -> float:
+    """By the clock, after a pause."""
+    time.sleep(pause)
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
-
-
-PAUSE = 0.3
-"""Seconds before each side: the idle threads of the other one's libraries go on spinning on the cores for 0.2."""
 
 
 def ratios(
@@ -100,8 +101,7 @@ def ratios(
         best = {side: float("inf") for side in sides}
         for _ in range(repeats):
             for side in sides:
-                time.sleep(pause)
-                best[side] = min(best[side], seconds(side))
+                best[side] = min(best[side], seconds(side, pause=pause))
         result.append(best[ours] / best[theirs])
     return result
 
