@@ -135,7 +135,8 @@ def fit(
         callback: called after every iteration.
         schedule: the steps that the history sees, beside the last; all by default.
         sampling: for hals, fit samples of rows first (see ``coarse``); step 0 is then what they lead to.
-        hopping: for hals, near a minimum look once for lower ones (see ``hops``), and go on from the lowest.
+        hopping: for hals, near a minimum look for lower ones (see ``hops``) and go on from the lowest; again and again
+            while that has taken no more iterations than the fit itself.
     """
     observer = _Observer(blocks, history, stopping.plateau_watch())
     if sampling is not None and isinstance(rule, Hals):
@@ -152,10 +153,11 @@ def fit(
             measure = stopping.stop == "tolerance" and step % CHECK_EVERY == 0
             state, residual = advance(blocks, state, rule, penalties, measure=measure)
             converged = residual is not None and residual <= stopping.tol
-            near = residual is not None and residual <= max(stopping.tol, NEAR)
-            if near and step < stopping.max_iter and hopping is not None and hops is None and isinstance(rule, Hals):
-                state, hops = look_around(blocks, state, rule, penalties, hopping)
-                converged = converged and not hops.gained
+            near = residual is not None and residual <= max(stopping.tol, NEAR) and step < stopping.max_iter
+            if near and hopping is not None and isinstance(rule, Hals) and (hops is None or hops.iterations <= step):
+                state, more = look_around(blocks, state, rule, penalties, hopping)
+                hops = more if hops is None else hops.plus(more)
+                converged = converged and not more.gained
             if (converged or step == stopping.max_iter) and isinstance(rule, Hals) and rule.extrapolates:
                 state = settle(blocks, state.chain, penalties)
             if schedule(step):

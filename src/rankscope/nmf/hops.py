@@ -22,8 +22,9 @@ from rankscope.nmf.coarse import descend
 from rankscope.nmf.rules import Hals
 from rankscope.spectra import product
 
-COMPONENTS, LOOK_EVERY, GAIN = 2, 5, 1e-5
-"""How many are drawn anew, after how many iterations a hop is judged, and what of the error it has to gain."""
+COMPONENTS, LOOK_EVERY, GAIN, SLACK = 2, 5, 1e-5, 1e-3
+"""How many are drawn anew, after how many iterations a hop is judged, what of the error it has to gain, and what it may
+lose for the next one to start there."""
 NEAR = 1e-3
 """The KKT residual at which a fit is near enough to its minimum to look for others."""
 MOST_ENTRIES, IN_VAIN = 2**23, 4
@@ -58,6 +59,10 @@ class Hops:
     iterations: int
     """Those of all hops; a fit's own count does not hold them."""
 
+    def plus(self, more: "Hops") -> "Hops":
+        """With what came of looking again."""
+        return Hops(self.tried + more.tried, self.gained + more.gained, self.iterations + more.iterations)
+
 
 def look_around(
     blocks: RowBlocks, state: State, rule: Hals, penalties: Penalties, hopping: Hopping
@@ -72,15 +77,18 @@ def look_around(
         hopping: how many hops in vain are enough, and what draws them.
     """
     tried = gained = iterations = in_vain = 0
+    lowest = state
     while in_vain < hopping.in_vain:
         chain = drawn_anew(blocks, state.chain, hopping.generator)
         found, steps = descend(blocks, settle(blocks, chain, penalties), rule, penalties, look_every=LOOK_EVERY)
-        error = max(blocks.squared_norm + 2 * state.trace.objective(), 0.0)
-        lower = found.objective(penalties) < state.objective(penalties) - 0.5 * GAIN * error
-        state = found if lower else state
+        half_error = max(0.5 * blocks.squared_norm + lowest.trace.objective(), 0.0)
+        rise = found.objective(penalties) - lowest.objective(penalties)
+        lower = rise < -GAIN * half_error
+        lowest = found if lower else lowest
+        state = found if rise <= SLACK * half_error else state
         tried, gained, iterations = tried + 1, gained + lower, iterations + steps
         in_vain = 0 if lower else in_vain + 1
-    return state, Hops(tried, gained, iterations)
+    return lowest, Hops(tried, gained, iterations)
 
 
 def drawn_anew(blocks: RowBlocks, chain: Chain, generator: torch.Generator) -> Chain:
