@@ -1,5 +1,7 @@
 """Near a minimum a fit looks for lower ones, never ends higher for it, and says what it did."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,12 @@ from sklearn.datasets import load_digits
 
 import laws
 from rankscope import NMF, DeepNMF
+from rankscope.nmf import hops
 from rankscope.nmf.advance import advance, start
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain
-from rankscope.nmf.hops import COMPONENTS, IN_VAIN, Hopping, drawn_anew, look_around
+from rankscope.nmf.coarse import MOST_ITERATIONS
+from rankscope.nmf.hops import COMPONENTS, GAIN, IN_VAIN, SHARE, Hopping, drawn_anew, look_around
 from rankscope.nmf.penalty import NO_PENALTY
 from rankscope.nmf.rules import Hals
 
@@ -53,12 +57,37 @@ def test_it_is_reported_and_the_same_from_the_same_seed():
     assert fit(stop="none", max_iter=20).hops_ is None
 
 
+def test_it_looks_again_while_that_takes_no_more_than_its_share():
+    once, again = fit(tol=1e-3), fit(tol=1e-9, max_iter=300)
+    assert once.hops_.tried < again.hops_.tried
+    longest = 10 * MOST_ITERATIONS  # Of one look, generously.
+    assert again.hops_.iterations <= SHARE * again.n_iter_ + longest
+    assert again.reconstruction_err_ <= once.reconstruction_err_ * (1 + GAIN)
+
+
+def test_hops_may_go_by_way_of_higher_minima(monkeypatch):
+    A, rule = torch.from_numpy(DIGITS).double(), Hals.accelerated((1797, 64), 8)
+    blocks = RowBlocks.of(A)
+    state = start(blocks, laws.random_chain(0, (1797, 64), (8,)), rule)
+    seen = []
+
+    def noted(blocks, chain, generator):
+        seen.append(chain)
+        return drawn_anew(blocks, chain, generator)
+
+    monkeypatch.setattr(hops, "drawn_anew", noted)
+    lowest, _ = look_around(blocks, state, rule, (NO_PENALTY,) * 2, Hopping(6, laws.generator(1)))
+    errors = [float((A - chain.product()).square().sum()) for chain in seen]
+    assert any(later > before for before, later in pairwise(errors))
+    assert float((A - lowest.chain.product()).square().sum()) <= min(errors) * (1 + GAIN)
+
+
 def test_so_many_in_vain_and_no_more():
     chain, rule = laws.random_chain(0, (60, 20), (3,)), Hals(4, 8, momentum=True)
     A = chain.product()  # Its own minimum has error 0.
     state = start(RowBlocks.of(A), chain, rule)
-    after, hops = look_around(RowBlocks.of(A), state, rule, (NO_PENALTY,) * 2, Hopping(3, laws.generator(0)))
-    assert (hops.tried, hops.gained) == (3, 0)
+    after, found = look_around(RowBlocks.of(A), state, rule, (NO_PENALTY,) * 2, Hopping(3, laws.generator(0)))
+    assert (found.tried, found.gained) == (3, 0)
     assert after is state
 
 

@@ -85,15 +85,21 @@ def _learn(blocks: RowBlocks, chain: Chain, rule: Hals, penalties: Penalties) ->
 
 
 def descend(
-    blocks: RowBlocks, state: State, rule: Hals, penalties: Penalties, *, look_every: int = LOOK_EVERY
+    blocks: RowBlocks,
+    state: State,
+    rule: Hals,
+    penalties: Penalties,
+    *,
+    look_every: int = LOOK_EVERY,
+    worth: float = WORTH,
 ) -> tuple[State, int]:
-    """Iterate while so many iterations still lower the error by a thousandth: the state, and how many it took."""
+    """Iterate while so many iterations still lower the error by so much of it: the state, and how many it took."""
     before = float("inf")
     for step in range(1, MOST_ITERATIONS + 1):
         state, _ = advance(blocks, state, rule, penalties)
         if step % look_every == 0:
             error = blocks.squared_norm + 2 * state.trace.objective()
-            if before - error <= WORTH * error:
+            if before - error <= worth * error:
                 return state, step
             before = error
     return state, MOST_ITERATIONS

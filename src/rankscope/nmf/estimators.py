@@ -39,9 +39,9 @@ class NMF(ChainEstimator):
             the products with X make cheap, and extrapolation with restart (see ``Hals.accelerated``, ``Momentum``).
         coarse: for hals with ``"auto"`` sweeps, fit small samples of rows first; ``"auto"`` where rows are many, by the
             rule of ``Sampling.of``.
-        hops: for hals with ``"auto"`` sweeps and ``stop="tolerance"``: near a minimum, draw two components anew and go
-            on from what comes of it if that is lower, until so many tries in a row were in vain (see ``hops``).
-            ``"auto"`` by the rule of ``Hopping.of``, 0 for none; ``hops_`` reports it.
+        hops: for hals with ``"auto"`` sweeps and ``stop="tolerance"``: near a minimum, draw some components anew and
+            go on from what comes of it if that is lower, until so many tries in a row were in vain; and again while the
+            fit goes on (see ``hops``). ``"auto"`` by the rule of ``Hopping.of``, 0 for none; ``hops_`` reports it.
         l1, l2: ℓ₁ and ℓ₂, one number or one for each factor. scikit-learn's ``alpha_W``, ``alpha_H``, ``l1_ratio`` are
             ``l1 = (n·alpha_W·l1_ratio, m·alpha_H·l1_ratio)`` and ``l2`` the same with 1 − l1_ratio.
         cosine_separation: w, a weight on how parallel the rows of H are; not for hals.

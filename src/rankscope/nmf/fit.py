@@ -18,7 +18,7 @@ from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain
 from rankscope.nmf.coarse import Coarse, Sampling, refine
 from rankscope.nmf.early_stopping import PlateauWatch, Which
-from rankscope.nmf.hops import NEAR, Hopping, Hops, look_around
+from rankscope.nmf.hops import NEAR, SHARE, Hopping, Hops, look_around
 from rankscope.nmf.rules import Hals, Rule
 from rankscope.nmf.watch import Watch, relative_error
 from rankscope.trace.history import History
@@ -136,7 +136,7 @@ def fit(
         schedule: the steps that the history sees, beside the last; all by default.
         sampling: for hals, fit samples of rows first (see ``coarse``); step 0 is then what they lead to.
         hopping: for hals, near a minimum look for lower ones (see ``hops``) and go on from the lowest; again and again
-            while that has taken no more iterations than the fit itself.
+            while that has taken no more than SHARE times the iterations of the fit itself.
     """
     observer = _Observer(blocks, history, stopping.plateau_watch())
     if sampling is not None and isinstance(rule, Hals):
@@ -146,7 +146,7 @@ def fit(
     del chain  # A start need not be kept beside what comes of it.
     observer.see(0, state)
     step, reason = 0, None
-    hops = None
+    hops = Hops()
     try:
         while reason is None and step < stopping.max_iter:
             step += 1
@@ -154,10 +154,9 @@ def fit(
             state, residual = advance(blocks, state, rule, penalties, measure=measure)
             converged = residual is not None and residual <= stopping.tol
             near = residual is not None and residual <= max(stopping.tol, NEAR) and step < stopping.max_iter
-            if near and hopping is not None and isinstance(rule, Hals) and (hops is None or hops.iterations <= step):
+            if near and hopping is not None and isinstance(rule, Hals) and hops.iterations <= SHARE * step:
                 state, more = look_around(blocks, state, rule, penalties, hopping)
-                hops = more if hops is None else hops.plus(more)
-                converged = converged and not more.gained
+                hops, converged = hops.plus(more), converged and not more.gained
             if (converged or step == stopping.max_iter) and isinstance(rule, Hals) and rule.extrapolates:
                 state = settle(blocks, state.chain, penalties)
             if schedule(step):
@@ -176,7 +175,8 @@ def fit(
     if step > 0 and not schedule(step) and reason != "interrupted":
         observer.see(step, state)
     result = observer.close(step, state.chain, reason or "max_iter", stopping)
-    return replace(result, coarse=coarse, hops=hops, state=state if result.chain is state.chain else None)
+    last = state if result.chain is state.chain else None
+    return replace(result, coarse=coarse, hops=hops if hops.tried else None, state=last)
 
 
 class _Observer:

@@ -1,13 +1,14 @@
-"""Out of a local minimum: near one, two components are drawn anew, and what comes of it is kept if it is lower.
+"""Out of a local minimum: near one, some components are drawn anew, and what comes of it is kept if it is lower.
 
-    k, l ← any two components,   H_k, H_l ← [x_i − Σ_{j≠k,l} w_ij h_j]₊ for two rows i,   W ← its solution
+    J ← any three components,   h_j ← [x_i − Σ_{k∉J} w_ik h_k]₊ for j ∈ J and a row i each,   W ← its solution
 
-A row is drawn with the probability of what the other components leave of it, ‖x_i − Σ_{j≠k,l} w_ij h_j‖². Then the fit
+A row is drawn with the probability of what the other components leave of it, ‖x_i − Σ_{k∉J} w_ik h_k‖². Then the fit
 descends as ever. Most of a good minimum is kept, so that a hop takes a fraction of a new start's iterations and ends
-lower more often.
+lower more often. One that ends a little higher is where the next one starts: from the lowest alone, some never get out.
 
-Reference: basin hopping, Wales & Doye 1997, J. Phys. Chem. A 101(28), doi:10.1021/jp970984n; rows by their residual as
-in k-means++, Arthur & Vassilvitskii 2007 (SODA).
+Reference: basin hopping, Wales & Doye 1997, J. Phys. Chem. A 101(28), doi:10.1021/jp970984n; the slack is that of
+threshold accepting, Dueck & Scheuer 1990, J. Comput. Phys. 90(1), doi:10.1016/0021-9991(90)90201-B; rows by their
+residual as in k-means++, Arthur & Vassilvitskii 2007 (SODA).
 """
 
 from dataclasses import dataclass
@@ -22,11 +23,13 @@ from rankscope.nmf.coarse import descend
 from rankscope.nmf.rules import Hals
 from rankscope.spectra import product
 
-COMPONENTS, LOOK_EVERY, GAIN, SLACK = 2, 5, 1e-5, 1e-3
-"""How many are drawn anew, after how many iterations a hop is judged, what of the error it has to gain, and what it may
-lose for the next one to start there."""
-NEAR = 1e-3
-"""The KKT residual at which a fit is near enough to its minimum to look for others."""
+COMPONENTS, GAIN, SLACK = 3, 1e-5, 1e-3
+"""How many are drawn anew, what of the error a hop has to gain, and what it may lose for the next to start from it."""
+LOOK_EVERY, WORTH = 5, 5e-4
+"""A hop descends while so many iterations lower the error by so much of it."""
+NEAR, SHARE = 1e-3, 2
+"""The KKT residual at which a fit is near enough to its minimum to look for others, and for how long: so many times its
+own iterations."""
 MOST_ENTRIES, IN_VAIN = 2**23, 4
 
 
@@ -53,10 +56,10 @@ class Hopping:
 class Hops:
     """What the hops of a fit came to."""
 
-    tried: int
-    gained: int
-    """How many ended lower."""
-    iterations: int
+    tried: int = 0
+    gained: int = 0
+    """How many ended lower than any before."""
+    iterations: int = 0
     """Those of all hops; a fit's own count does not hold them."""
 
     def plus(self, more: "Hops") -> "Hops":
@@ -67,7 +70,8 @@ class Hops:
 def look_around(
     blocks: RowBlocks, state: State, rule: Hals, penalties: Penalties, hopping: Hopping
 ) -> tuple[State, Hops]:
-    """Hop from the lowest state so far until enough hops in a row were in vain: that state, and what it took.
+    """Hop until enough in a row were in vain, from the last one that ended hardly higher than the lowest of all: the
+    lowest, and what it took.
 
     Args:
         blocks: A, complete.
@@ -80,7 +84,8 @@ def look_around(
     lowest = state
     while in_vain < hopping.in_vain:
         chain = drawn_anew(blocks, state.chain, hopping.generator)
-        found, steps = descend(blocks, settle(blocks, chain, penalties), rule, penalties, look_every=LOOK_EVERY)
+        start = settle(blocks, chain, penalties)
+        found, steps = descend(blocks, start, rule, penalties, look_every=LOOK_EVERY, worth=WORTH)
         half_error = max(0.5 * blocks.squared_norm + lowest.trace.objective(), 0.0)
         rise = found.objective(penalties) - lowest.objective(penalties)
         lower = rise < -GAIN * half_error
