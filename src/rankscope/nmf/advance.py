@@ -139,8 +139,9 @@ def _evaluate_compiled(blocks: RowBlocks, chain: Chain, theta: Tensor, memory: A
     else:
         A = blocks.filled(chain.first, chain.dictionary).rows(slice(None)).numpy()
     sizes, j, _ = chain.layout
-    P, Q, S, T, inner, slope = map(torch.from_numpy, chain_pass.look(A, theta.numpy(), sizes, j, blocks.team))
-    return State(chain, None, S, T.mT, memory, read=Trace(P, Q, inner), theta=theta, slope=slope)
+    look = chain_pass.look(A, theta.numpy(), sizes, j, blocks.team)
+    P, Q, S, T, slope = map(torch.from_numpy, (look.P, look.Q, look.S, look.T, look.gradient))
+    return State(chain, None, S, T.mT, memory, read=Trace(P, Q, look.inner), theta=theta, slope=slope)
 
 
 def _is_compiled(blocks: RowBlocks, chain: Chain) -> bool:

@@ -33,8 +33,8 @@ class Look(NamedTuple):
     """LᵀA (r_j×n)."""
     T: Array
     """R Aᵀ (r_j×m)."""
-    inner: Array
-    """⟨S, R⟩ in float64, of no dimension."""
+    inner: float
+    """⟨S, R⟩ in float64."""
     gradient: Array
     """Of ½‖A − L R‖², for all entries of θ."""
 
@@ -42,14 +42,14 @@ class Look(NamedTuple):
 def look(A: Packed | Array, theta: Array, sizes: Integers, j: int, team: int) -> Look:
     """One pass over A (m×n), by so many threads."""
     m, n, r = sizes[0], sizes[-1], sizes[j]
-    (P, Q), inner, gradient = np.empty((2, r, r)), np.empty(()), np.empty_like(theta)
+    (P, Q), gradient = np.empty((2, r, r)), np.empty_like(theta)
     S, T = np.empty((r, n), theta.dtype), np.empty((r, m), theta.dtype)
     if isinstance(A, Packed):
-        _look_at_packed(A, theta, sizes, j, team, P, Q, S, T, inner, gradient)
+        inner = _look_at_packed(A, theta, sizes, j, team, P, Q, S, T, gradient)
         return Look(P, Q, S, T, inner, gradient)
     L, R, nothing = np.empty_like(T), np.empty_like(S), np.empty((0, 0), theta.dtype)
     _take_sides(theta, sizes, j, team, L, R, P, Q)
-    inner[()] = row_pass.evaluate_rows(A, 0, R, nothing, L, T, S, np.empty((r, r)), team)
+    inner = row_pass.evaluate_rows(A, 0, R, nothing, L, T, S, np.empty((r, r)), team)
     _take_gradient(theta, sizes, j, (L, R, P, Q, S, T), team, gradient)
     return Look(P, Q, S, T, inner, gradient)
 
@@ -65,13 +65,13 @@ def _look_at_packed(
     Q: Array,
     S: Array,
     T: Array,
-    inner: Array,
     gradient: Array,
-) -> None:
+) -> float:
     L, R, F, directions = np.empty_like(T), np.empty_like(S), tiles.room_in_rows(sizes[0], S), tiles.room(sizes[-1], S)
     together(_side, 2, min(team, 2), (theta, sizes, j, L, R, P, Q, F, directions))
-    inner[()] = packed_pass.evaluate_packed(A, R, F, directions, S, T, team)
+    inner = packed_pass.evaluate_packed(A, R, F, directions, S, T, team)
     together(_gradient_of_side, 2, min(team, 2), (theta, sizes, j, (L, R, P, Q, S, T), gradient))
+    return inner
 
 
 @compiled

@@ -112,11 +112,17 @@ def squared_error(blocks: RowBlocks, chain: Chain, trace: Trace) -> float:
     return passes.squared_residual(blocks, chain.first, chain.dictionary) if cancelled else read
 
 
+def _column(numbers: Sequence[Tensor | float]) -> Tensor:
+    """Numbers in float64; those that are on a device stay there."""
+    tensors = [number for number in numbers if isinstance(number, Tensor)]
+    return torch.stack(tensors) if tensors else torch.tensor(numbers, dtype=torch.float64)
+
+
 def _measure(seen: Sequence[Sighting], blocks: RowBlocks) -> tuple[Tensor, Tensor]:
     """‖A − B‖² (T) and the singular values of B (T, r) of the products B at T sightings, in float64."""
     traces = [sighting.trace for sighting in seen]
     P, Q = torch.stack([trace.P for trace in traces]), torch.stack([trace.Q for trace in traces])
-    inner = torch.stack([torch.as_tensor(trace.inner, dtype=P.dtype, device=P.device) for trace in traces])
+    inner = _column([trace.inner for trace in traces])
     squared_error = blocks.squared_norm - 2 * inner + (P * Q).sum((1, 2))
     for t in _cancelled(squared_error, blocks):
         squared_error[t] = passes.squared_residual(blocks, seen[t].chain.first, seen[t].chain.dictionary)
