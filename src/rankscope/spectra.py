@@ -20,6 +20,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+NARROW = 32
+"""Grams from which on a library finds eigenvalues faster than what is compiled here."""
 Method = Literal["auto", "gram", "qr", "svd"]
 Matrix = Tensor | ArrayLike
 Factors = Sequence[Matrix]
@@ -56,7 +58,7 @@ def spectrum(factors: Sequence[Tensor], method: Method = "auto") -> Tensor:
     return route(list(factors))
 
 
-def gram_singular_values(P: Tensor, Q: Tensor) -> Tensor:
+def gram_singular_values(P: Tensor, Q: Tensor, threads: int = 1) -> Tensor:
     """The singular values of L R (…, r), descending, from P = LᵀL and Q = R Rᵀ (…, r, r), batched.
 
     With P = K Kᵀ the matrix KᵀQK is symmetric and has the eigenvalues σ². Cholesky gives K; where P is singular to
@@ -67,6 +69,13 @@ def gram_singular_values(P: Tensor, Q: Tensor) -> Tensor:
     scale = torch.where(norms > 0, norms, 1.0)
     both = scale.unsqueeze(-1) * scale.unsqueeze(-2)
     P, Q = P / both, Q * both
+    if P.device.type == "cpu" and P.shape[-1] <= NARROW:
+        from rankscope import eigenvalues  # noqa: PLC0415  the compiler is loaded when it is needed
+
+        sigma = P.new_empty(P.shape[:-1])
+        flat = (M.reshape(-1, *M.shape[-2:]).contiguous().numpy() for M in (P, Q))
+        if not eigenvalues.singular_values_of_products(*flat, sigma.view(-1, P.shape[-1]).numpy(), threads):
+            return sigma
     K, failed = torch.linalg.cholesky_ex(P)
     if failed.any():
         d, V = torch.linalg.eigh(P)

@@ -128,9 +128,9 @@ def _measure(seen: Sequence[Sighting], blocks: RowBlocks) -> tuple[Tensor, Tenso
         squared_error[t] = passes.squared_residual(blocks, seen[t].chain.first, seen[t].chain.dictionary)
     finite = squared_error.isfinite()
     if finite.all():
-        return squared_error, gram_singular_values(P, Q)
+        return squared_error, gram_singular_values(P, Q, blocks.workers)
     sigma = torch.full(P.shape[:2], torch.nan, dtype=torch.float64, device=P.device)
-    sigma[finite] = gram_singular_values(P[finite], Q[finite])
+    sigma[finite] = gram_singular_values(P[finite], Q[finite], blocks.workers)
     return squared_error, sigma
 
 

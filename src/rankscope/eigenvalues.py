@@ -1,0 +1,166 @@
+"""The spectra of many products of narrow matrices, compiled: of each from two small Grams.
+
+A library's routines take longer to be called for a matrix of ten rows than to work on it.
+
+    P = K Kᵀ,   M = KᵀQ K = V T Vᵀ with T tridiagonal,   σ² = the eigenvalues of T
+
+References: Householder's reduction, Golub & Van Loan 2013, Matrix Computations, 8.3.1; QL with implicit shifts, Dubrulle,
+Martin & Wilkinson 1968, Numerische Mathematik 12, doi:10.1007/BF02165404.
+"""
+
+import numpy as np
+
+from rankscope.compiled import Array, compiled, inner, leaf
+from rankscope.team import together
+
+MOST_STEPS = 60
+"""Of QL for each eigenvalue; two are usual."""
+FEW = 8
+"""Products that are not worth another thread."""
+
+
+@compiled
+def singular_values_of_products(P: Array, Q: Array, sigma: Array, team: int) -> int:
+    """σ (T×r) ← those of L R, descending, from P = LᵀL, of diagonal 1 or 0, and Q = RRᵀ (T×r×r), all in float64.
+
+    Returns:
+        how many failed: P is singular to rounding there, and the row of σ holds NaN.
+    """
+    parts = max(1, min(team, len(P) // FEW))
+    together(_some, parts, parts, (parts, P, Q, sigma))
+    failed = 0
+    for row in sigma:
+        failed += row[0] != row[0]
+    return failed
+
+
+@inner
+def _some(part: int, parts: int, P: Array, Q: Array, sigma: Array) -> None:
+    r = P.shape[1]
+    K, B, M, off, v, w = np.empty((r, r)), np.empty((r, r)), np.empty((r, r)), np.empty(r), np.empty(r), np.empty(r)
+    for t in range(part * len(P) // parts, (part + 1) * len(P) // parts):
+        values = sigma[t]
+        if _cholesky(P[t], K):
+            _sandwich(K, Q[t], B, M)
+            _tridiagonal(M, v, w, values, off)
+            converged = _ql(values, off)
+            _roots(values)
+        else:
+            converged = False
+        if not converged:
+            values[0] = np.nan
+
+
+@leaf
+def _cholesky(P: Array, K: Array) -> bool:
+    """K lower triangular with K Kᵀ = P; False where P is not positive definite."""
+    for i in range(len(P)):
+        for j in range(i + 1):
+            rest = P[i, j]
+            for k in range(j):
+                rest -= K[i, k] * K[j, k]
+            if i > j:
+                K[i, j] = rest / K[j, j]
+                K[j, i] = 0
+            elif rest > 0:
+                K[i, i] = np.sqrt(rest)
+            else:
+                return False
+    return True
+
+
+@leaf
+def _sandwich(K: Array, Q: Array, B: Array, M: Array) -> None:
+    """M ← KᵀQ K, by way of B = Q K."""
+    B[:], M[:] = 0, 0
+    for i in range(len(K)):
+        for k in range(len(K)):
+            for j in range(k + 1):
+                B[i, j] += Q[i, k] * K[k, j]
+    for i in range(len(K)):
+        for k in range(i, len(K)):
+            for j in range(len(K)):
+                M[i, j] += K[k, i] * B[k, j]
+
+
+@leaf
+def _tridiagonal(M: Array, v: Array, w: Array, diagonal: Array, off: Array) -> None:
+    """The diagonal and what is beside it of T with M = V T Vᵀ; M is used up."""
+    n = len(M)
+    for k in range(n - 1):
+        below = 0.0
+        for i in range(k + 2, n):
+            below += M[k, i] * M[k, i]
+        head = M[k, k + 1]
+        off[k] = head if below == 0 else -np.copysign(np.sqrt(head * head + below), head)
+        if below == 0:
+            continue
+        # H = I − 2vvᵀ/‖v‖² takes the row beyond the diagonal to its first entry; M ← H M H.
+        for i in range(k + 1, n):
+            v[i] = M[k, i]
+        v[k + 1] = head - off[k]
+        square, along = below + v[k + 1] * v[k + 1], 0.0
+        for i in range(k + 1, n):
+            total = 0.0
+            for j in range(k + 1, n):
+                total += M[i, j] * v[j]
+            w[i] = 2 * total / square
+            along += w[i] * v[i]
+        for i in range(k + 1, n):
+            w[i] -= along / square * v[i]
+        for i in range(k + 1, n):
+            for j in range(k + 1, n):
+                M[i, j] -= v[i] * w[j] + w[i] * v[j]
+    off[n - 1] = 0
+    for i in range(n):
+        diagonal[i] = M[i, i]
+
+
+@leaf
+def _ql(d: Array, e: Array) -> bool:
+    """The eigenvalues of the tridiagonal matrix with diagonal d and e beside it, into d; False if it takes too long."""
+    epsilon = np.finfo(np.float64).eps
+    for first in range(len(d)):
+        for step in range(MOST_STEPS + 1):
+            last = first
+            while last < len(d) - 1 and abs(e[last]) > epsilon * (abs(d[last]) + abs(d[last + 1])):
+                last += 1
+            if last == first:
+                break
+            if step == MOST_STEPS:
+                return False
+            # The shift is the eigenvalue nearer to d_first of the leading 2×2 block.
+            g = (d[first + 1] - d[first]) / (2 * e[first])
+            g = d[last] - d[first] + e[first] / (g + np.copysign(np.sqrt(g * g + 1), g))
+            s, c, p = 1.0, 1.0, 0.0
+            i = last - 1
+            while i >= first:
+                f, b = s * e[i], c * e[i]
+                root = np.sqrt(f * f + g * g)
+                e[i + 1] = root
+                if root == 0:  # The matrix falls apart here.
+                    d[i + 1] -= p
+                    break
+                s, c = f / root, g / root
+                g = d[i + 1] - p
+                turned = (d[i] - g) * s + 2 * c * b
+                p = s * turned
+                d[i + 1] = g + p
+                g = c * turned - b
+                i -= 1
+            else:
+                d[first] -= p
+                e[first] = g
+            e[last] = 0
+    return True
+
+
+@leaf
+def _roots(values: Array) -> None:
+    """The roots of eigenvalues, descending; of one that is negative, which it is by rounding only, 0."""
+    for i in range(len(values)):
+        root, place = np.sqrt(max(values[i], 0.0)), i
+        while place > 0 and values[place - 1] < root:
+            values[place] = values[place - 1]
+            place -= 1
+        values[place] = root
