@@ -4,8 +4,8 @@ A library's routines take longer to be called for a matrix of ten rows than to w
 
     P = K Kᵀ,   M = KᵀQ K = V T Vᵀ with T tridiagonal,   σ² = the eigenvalues of T
 
-References: Householder's reduction, Golub & Van Loan 2013, Matrix Computations, 8.3.1; QL with implicit shifts, Dubrulle,
-Martin & Wilkinson 1968, Numerische Mathematik 12, doi:10.1007/BF02165404.
+References: Householder's reduction, Golub & Van Loan 2013, Matrix Computations, 8.3.1; QL with implicit shifts,
+Dubrulle, Martin & Wilkinson 1968, Numerische Mathematik 12, doi:10.1007/BF02165404.
 """
 
 import numpy as np

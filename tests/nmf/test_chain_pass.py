@@ -6,11 +6,11 @@ import torch
 
 import laws
 from rankscope import DeepNMF
-from rankscope.nmf import advance
+from rankscope.nmf import advance, packed_pass
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain, Layers
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
-from rankscope.nmf.rules import GradientDescent
+from rankscope.nmf.rules import Adam, GradientDescent
 from rankscope.spectra import product
 
 SIZES = [(3,), (1,), (2, 5), (5, 2), (7, 3, 6), (6, 5, 2), (2, 4, 9), (5, 4, 1, 3), (3, 3, 3, 3), (9, 7, 5, 13)]
@@ -71,7 +71,7 @@ def test_what_is_left_of_a_pass_has_closed_forms(sizes, shape, dtype):
     L, R = product(factors[:j]), product(factors[j:])
     close(state.S, L.mT @ A, dtype)
     close(state.T, A @ R.mT, dtype)
-    close(state.trace.inner, ((L.mT @ A) * R).sum(), dtype)
+    close(torch.tensor(state.trace.inner), ((L.mT @ A) * R).sum(), dtype)
     for ours, expected in (
         (state.left_grams[0], factors[0].mT @ factors[0]),
         (state.trace.P, L.mT @ L),
@@ -81,6 +81,34 @@ def test_what_is_left_of_a_pass_has_closed_forms(sizes, shape, dtype):
         close(ours, expected, torch.float64)
     residual = 0.5 * (A - L @ R).square().sum() - 0.5 * A.square().sum()
     assert state.objective(penalties(chain)) == pytest.approx(residual.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("among", [1, 2, 5])
+@pytest.mark.parametrize("shape", [(33, 17), (130, 97)])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_shares_of_the_columns_give_the_same(sizes, shape, among, monkeypatch):
+    monkeypatch.setattr(packed_pass, "ENOUGH", 1)
+    blocks, chain = problem(shape, sizes, torch.float64)
+    one = advance.start(RowBlocks.of(blocks.A, among=1), chain, RULE)
+    several = advance.start(RowBlocks.of(blocks.A, among=among), chain, RULE)
+    read = [(s.slope, s.S, s.T, s.trace.P, s.trace.Q, torch.tensor(s.trace.inner)) for s in (one, several)]
+    for ours, expected in zip(*read, strict=True):
+        close(ours, expected, torch.float64)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_step_of_adam_in_the_pass_is_the_rules_own(sizes, dtype):
+    blocks, chain = problem((130, 41), sizes, dtype)
+    rule, some = Adam(0.05), penalties(chain, Penalty(l1=0.1))
+    state = advance.start(blocks, chain, rule, some)
+    for _ in range(3):
+        theta, memory = rule.step(state.theta, advance.gradient(state, some), state.memory)
+        state, _ = advance.advance(blocks, state, rule, some)
+        assert torch.equal(state.theta, theta)
+        assert state.memory.t == memory.t
+        np.testing.assert_array_equal(state.memory.first, memory.first)
+        np.testing.assert_array_equal(state.memory.second, memory.second)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -161,7 +189,8 @@ def test_it_is_taken_where_it_is_meant_for():
 def test_a_state_is_not_changed_by_the_next_step():
     blocks, chain = problem((31, 23), (5, 3), torch.float32)
     state = advance.start(blocks, chain, RULE)
-    before = [tensor.clone() for tensor in (state.theta, state.slope, state.S, state.T, *state.trace[:3])]
+    held = state.theta, state.slope, state.S, state.T, *state.trace[:2]
+    before = [tensor.clone() for tensor in held]
     advance.advance(blocks, state, RULE, penalties(chain))
-    for tensor, same in zip((state.theta, state.slope, state.S, state.T, *state.trace[:3]), before, strict=True):
+    for tensor, same in zip(held, before, strict=True):
         assert torch.equal(tensor, same)

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 import laws
-from rankscope.compiled import compiled
-from rankscope.nmf import packed_pass, passes, row_pass, tiles
+from rankscope.nmf import passes, row_pass
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
 from rankscope.nmf.rules import make_rule
@@ -42,18 +41,6 @@ def moved(F, Q, C, move):
             if Q[j, j] > 0:
                 F[:, j] = np.maximum(F[:, j] - (F @ Q[:, j] - C[:, j] + L1) / Q[j, j], 0)
     return F
-
-
-@compiled
-def _evaluate_packed(packed, X, R, S, T, team):
-    F = tiles.room_in_rows(X.shape[1], X)
-    tiles.lay_in_rows(X, F)
-    return packed_pass.evaluate_packed(packed, R, F, tiles.laid(R.T), S, T, team)
-
-
-def evaluate_packed(packed, X, R, team):
-    S, T = np.empty_like(R), np.empty_like(X)
-    return S, T, _evaluate_packed(packed, X, R, S, T, team)
 
 
 def move_rows(A, at, R, Q, X, after, move, team):
@@ -142,37 +129,17 @@ def test_compiled_passes_are_the_rules_own_steps(solver, penalty, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("shape", [*SHAPES, (4200, 9, 3)])
-def test_a_packed_matrix_gives_the_same_bits(shape, dtype):
-    A, R, F, _ = problem(shape, dtype)
-    A[3:5] = 0
-    X = np.ascontiguousarray(F.T)
-    S, T, inner = evaluate_packed(packed_pass.pack(A), X, R, 1)
-    close(S, X @ A, dtype)
-    close(T, R @ A.T, dtype)
-    expected_T = np.empty_like(X)
-    expected_S, _, expected = evaluate_rows(A, R, np.empty((0, 0), dtype), X, expected_T, 1)
-    np.testing.assert_array_equal(S, expected_S)
-    np.testing.assert_array_equal(T, expected_T)
-    assert inner == expected
-
-
 @pytest.mark.parametrize("team", TEAMS)
 def test_several_threads_take_the_products_of_one(team):
     A, R, F, Q = problem((1500, 700, 9))
-    X, packed, nothing = np.ascontiguousarray(F.T), packed_pass.pack(A), np.empty((0, 0))
-    S, T, inner = evaluate_packed(packed, X, R, team)
-    np.testing.assert_allclose(S, X @ A, rtol=1e-12)
-    np.testing.assert_allclose(T, R @ A.T, rtol=1e-12)
-    assert inner == pytest.approx((S * R).sum(), rel=1e-12)
-    one, several = np.empty_like(T), np.empty_like(T)
+    X, nothing = np.ascontiguousarray(F.T), np.empty((0, 0))
+    one, several = np.empty_like(X), np.empty_like(X)
     evaluate_rows(A, R, nothing, nothing, one, 1)
     evaluate_rows(A, R, nothing, nothing, several, team)
     np.testing.assert_array_equal(one, several)
-    np.testing.assert_array_equal(one, T)
+    np.testing.assert_allclose(one, R @ A.T, rtol=1e-12)
     row_pass.solve_rows(A, 0, R, Q, L1, one, 50, 1e-6, 1)
     row_pass.solve_rows(A, 0, R, Q, L1, several, 50, 1e-6, team)
     np.testing.assert_array_equal(one, several)
-    again = [evaluate_rows(A, R, nothing, X, np.empty_like(T), team)[0] for _ in range(2)]
+    again = [evaluate_rows(A, R, nothing, X, np.empty_like(X), team)[0] for _ in range(2)]
     np.testing.assert_array_equal(*again)

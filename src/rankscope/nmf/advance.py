@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,10 +22,14 @@ from rankscope.nmf.blocks import BLOCK_BYTES, RowBlocks, gram
 from rankscope.nmf.chain import Chain
 from rankscope.nmf.momentum import Momentum
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
-from rankscope.nmf.rules import BlockRule, Hals, JointRule, Rule
+from rankscope.nmf.rules import Adam, BlockRule, Hals, JointRule, Rule
+from rankscope.nmf.rules.adam import Moments
 from rankscope.nmf.rules.rule import Move
 from rankscope.nmf.subproblem import Hessian, Subproblem
 from rankscope.spectra import product
+
+if TYPE_CHECKING:
+    from rankscope.nmf.chain_pass import Look
 
 Penalties = tuple[Penalty, ...]
 SETTLING_SWEEPS = 10
@@ -139,7 +143,23 @@ def _evaluate_compiled(blocks: RowBlocks, chain: Chain, theta: Tensor, memory: A
     else:
         A = blocks.filled(chain.first, chain.dictionary).rows(slice(None)).numpy()
     sizes, j, _ = chain.layout
-    look = chain_pass.look(A, theta.numpy(), sizes, j, blocks.team)
+    return _looked_at(chain_pass.look(A, theta.numpy(), sizes, j, blocks.team), chain, theta, memory)
+
+
+def _step_compiled(blocks: RowBlocks, state: State, slope: Tensor, rule: Adam) -> State:
+    """A step of Adam and the state there, in one call."""
+    from rankscope.nmf import chain_pass  # noqa: PLC0415
+
+    assert state.theta is not None
+    before: Moments = state.memory
+    sizes, j, _ = state.chain.layout
+    given = state.theta.numpy(), slope.numpy(), before[1:], rule.next_step(before)
+    (theta, first, second), look = chain_pass.step_and_look(blocks.packed, *given, sizes, j)
+    after = torch.from_numpy(theta)
+    return _looked_at(look, state.chain.like(after), after, Moments(before.t + 1, first, second))
+
+
+def _looked_at(look: "Look", chain: Chain, theta: Tensor, memory: Any) -> State:
     P, Q, S, T, slope = map(torch.from_numpy, (look.P, look.Q, look.S, look.T, look.gradient))
     return State(chain, None, S, T.mT, memory, read=Trace(P, Q, look.inner), theta=theta, slope=slope)
 
@@ -306,6 +326,8 @@ def _advance_jointly(
 ) -> tuple[State, float | None]:
     residual = kkt_residual(state, penalties, nonnegative=rule.projects) if measure else None
     assert state.theta is not None
+    if state.slope is not None and blocks.observed is None and isinstance(rule, Adam):
+        return _step_compiled(blocks, state, gradient(state, penalties), rule), residual
     theta, memory = rule.step(state.theta, gradient(state, penalties), state.memory)
     if state.slope is not None:
         return _evaluate_compiled(blocks, state.chain, theta, memory), residual

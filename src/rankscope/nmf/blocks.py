@@ -194,7 +194,7 @@ class RowBlocks:
         """A complete, small A on a CPU, for many compiled passes that only look."""
         from rankscope.nmf.packed_pass import pack  # noqa: PLC0415  the compiler is loaded when it is needed
 
-        return pack(self.rows(slice(None)).numpy())
+        return pack(self.rows(slice(None)).numpy(), self.workers)
 
     @cached_property
     def squared_norm(self) -> float:

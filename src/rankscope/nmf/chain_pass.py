@@ -4,12 +4,10 @@ With A ≈ L R, L = F₁ … F_j, R = F_{j+1} … F_L, and T = A Rᵀ, S = LᵀA
 
     P = LᵀL,   Q = RRᵀ,   ∂/∂L = L Q − T,   ∂/∂R = P R − S.
 
-Either side is a long matrix B₀ and small ones that it is multiplied by, B_i = W_i B_{i-1}: to the right F_L and
-F_{L-1}, …, F_{j+1}; to the left, transposed, F₁ᵀ and F₂ᵀ, …, F_jᵀ. From E_k, the gradient for the last B_k, follow
-
-    ∂/∂W_i = E_i B_{i-1}ᵀ,   E_{i-1} = W_iᵀ E_i,   ∂/∂B₀ = E₀.
-
 A chain is given as θ, all of its entries in one vector, factor after factor, with its sizes m, r₁, …, r_{L-1}, n.
+
+Threads share the rows of F₁ and the columns of F_L, each with the same ones every time: what it forms of them,
+multiplies with A and pulls back stays in its cache. Grams, T and gradients of the small factors are sums over shares.
 """
 
 from typing import NamedTuple
@@ -17,9 +15,13 @@ from typing import NamedTuple
 import numpy as np
 
 from rankscope.compiled import Array, Integers, compiled, inner, leaf
-from rankscope.nmf import packed_pass, row_pass, tiles
-from rankscope.nmf.packed_pass import Packed
+from rankscope.nmf import row_pass, tiles
+from rankscope.nmf.chain_side import form, pull_back
+from rankscope.nmf.kernels import adam_entries
+from rankscope.nmf.packed_pass import WHOLE, Packed, look_at_share, share_of
+from rankscope.nmf.rules.adam import Step
 from rankscope.team import together
+from rankscope.vectors import add_up, rooms
 
 
 class Look(NamedTuple):
@@ -39,202 +41,220 @@ class Look(NamedTuple):
     """Of ½‖A − L R‖², for all entries of θ."""
 
 
+class Moving(NamedTuple):
+    """A step of Adam that is taken first: what moves, and where it is put. Vectors like θ, of no size for no step."""
+
+    theta: Array
+    gradient: Array
+    first: Array
+    second: Array
+    moved: Array
+    m: Array
+    v: Array
+    step: Step
+
+
+class Sides(NamedTuple):
+    """A ≈ L R at one point."""
+
+    L: Array
+    """Lᵀ (r_j×m)."""
+    R: Array
+    """(r_j×n)."""
+    P: Array
+    Q: Array
+    S: Array
+    T: Array
+
+
+class Sums(NamedTuple):
+    """What each share adds to: its Grams, its part of ⟨S, R⟩ and of the gradient of F₂, …, F_{L-1}; and its room."""
+
+    Ps: Array
+    Qs: Array
+    inner: Array
+    between: Array
+    wide: Array
+    """Room to work in, in float64."""
+    narrow: Array
+    small: Array
+
+
 def look(A: Packed | Array, theta: Array, sizes: Integers, j: int, team: int) -> Look:
     """One pass over A (m×n), by so many threads."""
-    m, n, r = sizes[0], sizes[-1], sizes[j]
-    (P, Q), gradient = np.empty((2, r, r)), np.empty_like(theta)
-    S, T = np.empty((r, n), theta.dtype), np.empty((r, m), theta.dtype)
     if isinstance(A, Packed):
-        inner = _look_at_packed(A, theta, sizes, j, team, P, Q, S, T, gradient)
-        return Look(P, Q, S, T, inner, gradient)
-    L, R, nothing = np.empty_like(T), np.empty_like(S), np.empty((0, 0), theta.dtype)
-    _take_sides(theta, sizes, j, team, L, R, P, Q)
-    inner = row_pass.evaluate_rows(A, 0, R, nothing, L, T, S, np.empty((r, r)), team)
-    _take_gradient(theta, sizes, j, (L, R, P, Q, S, T), team, gradient)
+        return _look(A, theta, Moving(*(np.empty(0, theta.dtype),) * 7, Step(*(0.0,) * 6)), sizes, j)
+    sides, gradient = _room(theta, sizes, j)
+    _take_sides(theta, sizes, j, team, sides)
+    L, R, P, Q, S, T = sides
+    inner = row_pass.evaluate_rows(A, 0, R, np.empty((0, 0), theta.dtype), L, T, S, np.empty_like(P), team)
+    _take_gradient(theta, sizes, j, team, sides, gradient)
     return Look(P, Q, S, T, inner, gradient)
+
+
+def step_and_look(
+    A: Packed, theta: Array, gradient: Array, moments: tuple[Array, Array], step: Step, sizes: Integers, j: int
+) -> tuple[tuple[Array, Array, Array], Look]:
+    """θ, m and v after a step of Adam, and a pass over A there, in one call."""
+    after = np.empty_like(theta), np.empty_like(theta), np.empty_like(theta)
+    return after, _look(A, after[0], Moving(theta, gradient, *moments, *after, step), sizes, j)
+
+
+def _look(A: Packed, theta: Array, moving: Moving, sizes: Integers, j: int) -> Look:
+    sides, gradient = _room(theta, sizes, j)
+    inner = _look_at_packed(A, theta, moving, sizes, j, sides, gradient)
+    return Look(sides.P, sides.Q, sides.S, sides.T, inner, gradient)
+
+
+def _room(theta: Array, sizes: Integers, j: int) -> tuple[Sides, Array]:
+    m, n, r = sizes[0], sizes[-1], sizes[j]
+    (L, T), (R, S) = np.empty((2, r, m), theta.dtype), np.empty((2, r, n), theta.dtype)
+    P, Q = np.empty((2, r, r))
+    return Sides(L, R, P, Q, S, T), np.empty_like(theta)
 
 
 @compiled
 def _look_at_packed(
-    A: Packed,
-    theta: Array,
-    sizes: Integers,
-    j: int,
-    team: int,
-    P: Array,
-    Q: Array,
-    S: Array,
-    T: Array,
-    gradient: Array,
+    A: Packed, theta: Array, moving: Moving, sizes: Integers, j: int, sides: Sides, gradient: Array
 ) -> float:
-    L, R, F, directions = np.empty_like(T), np.empty_like(S), tiles.room_in_rows(sizes[0], S), tiles.room(sizes[-1], S)
-    together(_side, 2, min(team, 2), (theta, sizes, j, L, R, P, Q, F, directions))
-    inner = packed_pass.evaluate_packed(A, R, F, directions, S, T, team)
-    together(_gradient_of_side, 2, min(team, 2), (theta, sizes, j, (L, R, P, Q, S, T), gradient))
-    return inner
+    parts, (r, n), many = len(A.begins), sides.R.shape, _between(theta, sizes)
+    F, widest = tiles.room_in_rows(sizes[0], sides.S), 0
+    for part in range(parts):
+        begin, end = share_of(part, parts, n)
+        widest = max(widest, end - begin)
+    across = tiles.width_of(r, theta.itemsize)
+    directions, sums = rooms(parts, widest * across, theta), rooms(parts, widest * across, theta)
+    Cs, added = rooms(parts, F.size, theta), _sums(parts, theta, sizes, j)
+    if moving.theta.size:
+        _move(moving, sizes[0] * sizes[1], theta.size - sizes[-2] * n)
+    together(_form_share, parts, parts, (parts, theta, moving, sizes, j, sides, added, F, directions))
+    _take_grams(added, sides)
+    together(_multiply_share, parts, parts, (A, F, directions, sums, Cs, sides.S))
+    together(_pull_back_share, parts, parts, (parts, theta, sizes, j, sides, Cs, added, gradient))
+    return _take_between(added, sizes[0] * sizes[1], many, gradient)
 
 
 @compiled
-def _take_sides(theta: Array, sizes: Integers, j: int, team: int, L: Array, R: Array, P: Array, Q: Array) -> None:
-    """Lᵀ (r_j×m), R (r_j×n) and in float64 LᵀL and RRᵀ."""
-    nowhere = np.empty(0, theta.dtype)
-    together(_side, 2, min(team, 2), (theta, sizes, j, L, R, P, Q, nowhere, nowhere))
+def _take_sides(theta: Array, sizes: Integers, j: int, team: int, sides: Sides) -> None:
+    """Lᵀ, R, P and Q."""
+    nowhere, added = np.empty(0, theta.dtype), _sums(team, theta, sizes, j)
+    still = Moving(nowhere, nowhere, nowhere, nowhere, nowhere, nowhere, nowhere, Step(0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+    nothing = np.empty((team, 0), theta.dtype)
+    together(_form_share, team, team, (team, theta, still, sizes, j, sides, added, nowhere, nothing))
+    _take_grams(added, sides)
+
+
+@compiled
+def _take_gradient(theta: Array, sizes: Integers, j: int, team: int, sides: Sides, gradient: Array) -> None:
+    """∇ ½‖A − L R‖², where S and T are known."""
+    added, nothing = _sums(team, theta, sizes, j), np.empty((0, 0), theta.dtype)
+    together(_pull_back_share, team, team, (team, theta, sizes, j, sides, nothing, added, gradient))
+    _take_between(added, sizes[0] * sizes[1], _between(theta, sizes), gradient)
+
+
+@leaf
+def _between(theta: Array, sizes: Integers) -> int:
+    """How many entries F₂, …, F_{L-1} have."""
+    return theta.size - sizes[0] * sizes[1] - sizes[-2] * sizes[-1]
 
 
 @inner
-def _side(
+def _sums(parts: int, theta: Array, sizes: Integers, j: int) -> Sums:
+    wide, many, square = np.empty(0), _between(theta, sizes), sizes[j] * sizes[j]
+    longest = (max(sizes[0], sizes[-1]) // parts + 2 * WHOLE) * sizes[1:-1].max()
+    return Sums(
+        rooms(parts, square, wide),
+        rooms(parts, square, wide),
+        np.zeros(parts),
+        rooms(parts, many, theta),
+        rooms(parts, 2 * longest, wide),
+        rooms(parts, (len(sizes) + 2) * longest, theta),
+        rooms(parts, 2 * sizes[1:-1].max() ** 2, theta),
+    )
+
+
+@leaf
+def _take_grams(added: Sums, sides: Sides) -> None:
+    add_up(added.Ps, len(sides.P), sides.P)
+    add_up(added.Qs, len(sides.Q), sides.Q)
+
+
+@leaf
+def _take_between(added: Sums, begin: int, many: int, gradient: Array) -> float:
+    """The gradient of the small factors, so many entries from ``begin`` on, and ⟨S, R⟩."""
+    total, between, slope = 0.0, added.between, gradient[begin : begin + many]
+    slope[:] = 0
+    for part in range(len(between)):
+        total += added.inner[part]
+        for i in range(many):
+            slope[i] += between[part, i]
+    return total
+
+
+@leaf
+def _move(moving: Moving, begin: int, end: int) -> None:
+    """Some entries moved."""
+    theta, gradient, first, second, moved, m, v, step = moving
+    before = theta[begin:end], gradient[begin:end], first[begin:end], second[begin:end]
+    adam_entries(*before, step, moved[begin:end], m[begin:end], v[begin:end])
+
+
+@leaf
+def _form_share(
     part: int,
+    parts: int,
     theta: Array,
+    moving: Moving,
     sizes: Integers,
     j: int,
-    L: Array,
-    R: Array,
-    P: Array,
-    Q: Array,
+    sides: Sides,
+    added: Sums,
     F: Array,
     directions: Array,
 ) -> None:
-    """What lies left of the place, or right of it; and as a pass over a packed A takes it, where there is room."""
-    if part == 0:
-        _form(_left(theta, sizes, j), L, P)
-        if F.size:
-            tiles.lay_in_rows(L, F)
-    else:
-        _form(_right(theta, sizes, j), R, Q)
-        if directions.size:
-            tiles.lay(R.T, directions)
-
-
-Seen = tuple[Array, Array, Array, Array, Array, Array]
-
-
-@compiled
-def _take_gradient(theta: Array, sizes: Integers, j: int, seen: Seen, team: int, whole: Array) -> None:
-    """∇ ½‖A − L R‖² from Lᵀ, R, P, Q, S and Tᵀ."""
-    together(_gradient_of_side, 2, min(team, 2), (theta, sizes, j, seen, whole))
-
-
-@inner
-def _gradient_of_side(part: int, theta: Array, sizes: Integers, j: int, seen: Seen, whole: Array) -> None:
-    L, R, P, Q, S, T = seen
-    if part == 0:
-        for i, part_of_it in enumerate(_pulled_back(_left(theta, sizes, j), _for_product(Q, L, T))):
-            _copy(part_of_it.T, _factor(whole, sizes, j - 1 - i))
-    else:
-        for i, part_of_it in enumerate(_pulled_back(_right(theta, sizes, j), _for_product(P, R, S))):
-            _copy(part_of_it, _factor(whole, sizes, j + i))
-
-
-@inner
-def _for_product(P: Array, R: Array, S: Array) -> Array:
-    """∂/∂R = P R − S."""
-    E = _combined(P.astype(R.dtype), R)
-    for i in range(len(E)):
-        for k in range(E.shape[1]):
-            E[i, k] -= S[i, k]
-    return E
-
-
-@inner
-def _left(theta: Array, sizes: Integers, j: int) -> list[Array]:
-    """F₁ᵀ, …, F_jᵀ."""
-    return [_transposed(_factor(theta, sizes, i)) for i in range(j)]
-
-
-@inner
-def _right(theta: Array, sizes: Integers, j: int) -> list[Array]:
-    """F_L, …, F_{j+1}."""
-    return [_factor(theta, sizes, i) for i in range(len(sizes) - 2, j - 1, -1)]
-
-
-@inner
-def _factor(theta: Array, sizes: Integers, i: int) -> Array:
-    """F_{i+1}, where it lies in θ."""
-    begin = 0
-    for k in range(i):
-        begin += sizes[k] * sizes[k + 1]
-    a, b = sizes[i], sizes[i + 1]
-    return theta[begin : begin + a * b].reshape(a, b)
-
-
-@inner
-def _form(side: list[Array], whole: Array, gram: Array) -> None:
-    """B = … W₂ W₁ B₀, and B Bᵀ, both by way of float64."""
-    B = side[0].astype(np.float64)
-    for W in side[1:]:
-        B = _combined(W.astype(np.float64), B)
-    _copy(B, whole)
-    for i in range(len(B)):
-        for k in range(0, i + 1, 4):
-            _four_dots(B[i], B, k, gram[i])
-        for k in range(i):
-            gram[k, i] = gram[i, k]
-
-
-@inner
-def _pulled_back(side: list[Array], E: Array) -> list[Array]:
-    """The gradients for W_k, …, W₁ and B₀, from that for W_k … W₁ B₀."""
-    before = [side[0]]
-    for W in side[1:-1]:
-        before.append(_combined(W, before[-1]))
-    parts = []
-    for i in range(len(side) - 1, 0, -1):
-        parts.append(_dots(E, before[i - 1]))
-        E = _combined(_transposed(side[i]), E)
-    parts.append(E)
-    return parts
-
-
-@inner
-def _combined(W: Array, B: Array) -> Array:
-    """W B, for long rows of B: four of them at a time, for a quarter of the loads and stores."""
-    (p, q), zero = W.shape, W.dtype.type(0)
-    whole = np.zeros((p, B.shape[1]), W.dtype)
-    for i in range(p):
-        w, out = W[i], whole[i]
-        for k in range(0, q, 4):
-            b0, b1, b2, b3 = B[k], B[min(k + 1, q - 1)], B[min(k + 2, q - 1)], B[min(k + 3, q - 1)]
-            w0, w1 = w[k], w[k + 1] if k + 1 < q else zero
-            w2, w3 = w[k + 2] if k + 2 < q else zero, w[k + 3] if k + 3 < q else zero
-            for c in range(len(out)):
-                out[c] += w0 * b0[c] + w1 * b1[c] + w2 * b2[c] + w3 * b3[c]
-    return whole
-
-
-@inner
-def _dots(E: Array, B: Array) -> Array:
-    """E Bᵀ, for long rows of both."""
-    whole = np.empty((len(E), len(B)), E.dtype)
-    for i in range(len(E)):
-        for k in range(0, len(B), 4):
-            _four_dots(E[i], B, k, whole[i])
-    return whole
+    """A share of both sides moved, if it is to be, and formed; and laid out for a packed A, if there is room."""
+    L, R, Ps, Qs, wide, small = sides.L, sides.R, added.Ps, added.Qs, added.wide[part], added.small[part]
+    (a, b), (c, d), r = share_of(part, parts, sizes[0]), share_of(part, parts, sizes[-1]), len(L)
+    if moving.theta.size:
+        _move(moving, a * sizes[1], b * sizes[1])
+        last = theta.size - sizes[-2] * sizes[-1]
+        for row in range(last, theta.size, sizes[-1]):
+            _move(moving, row + c, row + d)
+    form(theta, sizes, j, True, a, b, wide, small, L, Ps[part, : r * r].reshape(r, r))
+    form(theta, sizes, j, False, c, d, wide, small, R, Qs[part, : r * r].reshape(r, r))
+    if F.size:
+        tiles.lay_in_rows(L, F, a, b)
+        directed = directions[part, : (d - c) * tiles.width_of(r, theta.itemsize)]
+        directed[:] = 0
+        tiles.lay(R[:, c:d].T, directed)
 
 
 @leaf
-def _four_dots(e: Array, B: Array, k: int, out: Array) -> None:
-    """out_k … out_{k+3} ← e times these rows of B, as far as there are so many."""
-    last = len(B) - 1
-    k1, k2, k3 = min(k + 1, last), min(k + 2, last), min(k + 3, last)
-    b0, b1, b2, b3 = B[k], B[k1], B[k2], B[k3]
-    s0 = s1 = s2 = s3 = e.dtype.type(0)
-    for c in range(len(e)):
-        s0 += e[c] * b0[c]
-        s1 += e[c] * b1[c]
-        s2 += e[c] * b2[c]
-        s3 += e[c] * b3[c]
-    out[k], out[k1], out[k2], out[k3] = s0, s1, s2, s3
-
-
-@inner
-def _transposed(B: Array) -> Array:
-    whole = np.empty((B.shape[1], len(B)), B.dtype)
-    _copy(B.T, whole)
-    return whole
+def _multiply_share(part: int, A: Packed, F: Array, directions: Array, sums: Array, Cs: Array, S: Array) -> None:
+    begin, end = share_of(part, len(A.begins), S.shape[1])
+    size = (end - begin) * tiles.width_of(len(S), S.itemsize)
+    look_at_share(part, A, F, directions[part, :size], sums[part, :size], Cs[part], S)
 
 
 @leaf
-def _copy(B: Array, whole: Array) -> None:
-    for i in range(len(whole)):
-        for k in range(whole.shape[1]):
-            whole[i, k] = B[i, k]
+def _pull_back_share(
+    part: int, parts: int, theta: Array, sizes: Integers, j: int, sides: Sides, Cs: Array, added: Sums, gradient: Array
+) -> None:
+    """The gradient of a share of F₁ and F_L, and its part of the others'; T is Σ C, if these are given."""
+    L, R, P, Q, S, T = sides
+    (a, b), (c, d) = share_of(part, parts, sizes[0]), share_of(part, parts, sizes[-1])
+    if len(Cs):
+        whole, across = T.reshape(T.size), tiles.width_of(len(T), T.itemsize)
+        for i in range(len(T)):
+            T[i, a:b] = 0
+        for k in range(len(Cs)):
+            tiles.add_turned(Cs[k], a * across, across, b - a, len(T), whole, a, T.shape[1])
+    between, narrow, small = added.between[part], added.narrow[part], added.small[part]
+    pull_back(theta, sizes, j, True, a, b, Q, L, T, narrow, small, between, gradient)
+    pull_back(theta, sizes, j, False, c, d, P, R, S, narrow, small, between, gradient)
+    total = 0.0
+    for i in range(len(R)):
+        row, products = R[i, c:d], S[i, c:d]
+        for k in range(len(row)):
+            total += np.float64(row[k]) * np.float64(products[k])
+    added.inner[part] = total

@@ -73,6 +73,14 @@ def adam(
     theta: Array, gradient: Array, first: Array, second: Array, step: Any, moved: Array, m: Array, v: Array
 ) -> None:
     """θ, m and v after a ``Step`` of Adam from θ, g, m and v, vectors of one length, into the last three."""
+    adam_entries(theta, gradient, first, second, step, moved, m, v)
+
+
+@leaf
+def adam_entries(
+    theta: Array, gradient: Array, first: Array, second: Array, step: Any, moved: Array, m: Array, v: Array
+) -> None:
+    """The same of some of their entries."""
     kind = theta.dtype.type
     keep1, keep2, new1, new2 = kind(step.beta1), kind(step.beta2), kind(1 - step.beta1), kind(1 - step.beta2)
     rate, correction, epsilon, least = kind(step.rate), kind(step.correction), kind(step.epsilon), kind(step.least)

@@ -8,7 +8,7 @@ import numpy as np
 
 from rankscope.compiled import Array, inner, leaf
 from rankscope.matrices import Matrix, turn
-from rankscope.vectors import BYTES, ROWS, WIDE, aligned_zeros
+from rankscope.vectors import BYTES, ONE, ROWS, WIDE, aligned_zeros, lanes, load, plus, store, turn_square
 
 LANES = 128
 """Rows of A that are taken at a time: few enough to stay in the second cache level."""
@@ -72,12 +72,12 @@ def room_in_rows(m: int, X: Array) -> Array:
 
 
 @leaf
-def lay_in_rows(X: Array, F: Array) -> None:
-    """Xᵀ into such room, which holds zeros beyond."""
-    (k, m), across = X.shape, width_of(len(X), X.itemsize)
-    for begin in range(0, m, LANES):
-        for j in range(k):
-            for i in range(begin, min(begin + LANES, m)):
+def lay_in_rows(X: Array, F: Array, begin: int, end: int) -> None:
+    """Some columns of X as rows into such room, which holds zeros beyond."""
+    across = width_of(len(X), X.itemsize)
+    for first in range(begin, end, LANES):
+        for j in range(len(X)):
+            for i in range(first, min(first + LANES, end)):
                 F[i * across + j] = X[j, i]
 
 
@@ -90,16 +90,35 @@ def to_rows(x: Array, r: int, F: Array) -> None:
 @leaf
 def fold(sums: Array, S: Array) -> None:
     """S (r×n) += sums, which are laid as Sᵀ; sums ← 0."""
-    r, n = S.shape
-    across, at = len(sums) // n, 0
+    fold_columns(sums, S, 0, S.shape[1])
+
+
+@leaf
+def fold_columns(sums: Array, S: Array, begin: int, many: int) -> None:
+    """The same for so many columns of S from ``begin`` on."""
+    (r, n), whole = S.shape, S.reshape(S.size)
+    across, at = len(sums) // many, 0
     while at < across:
         width = tile_width(across - at, S.itemsize)
-        for begin in range(0, n, LANES):
-            for k in range(at, min(at + width, r)):
-                for j in range(begin, min(begin + LANES, n)):
-                    S[k, j] += sums[at * n + j * width + k - at]
+        add_turned(sums, at * many, width, many, min(width, r - at), whole, at * n + begin, n)
         at += width
     sums[:] = 0
+
+
+@leaf
+def add_turned(rows: Array, frm: int, width: int, n: int, r: int, whole: Array, to: int, apart: int) -> None:
+    """r rows, so far ``apart``, += as many columns of n rows, so wide; these are used up."""
+    side = lanes(rows)
+    for j in range(0, n - side + 1, side):
+        for k in range(0, r, side):
+            square = frm + j * width + k
+            turn_square(rows, square, width, rows, square, width)
+            for i in range(min(side, r - k)):
+                place = to + (k + i) * apart + j
+                store(whole, place, plus(load(whole, place, ONE), load(rows, square + i * width, ONE)))
+    for j in range(n // side * side, n):
+        for k in range(r):
+            whole[to + k * apart + j] += rows[frm + j * width + k]
 
 
 @inner

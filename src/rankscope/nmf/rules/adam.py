@@ -50,13 +50,15 @@ class Adam(JointRule[Moments]):
 
     def step(self, theta: Tensor, gradient: Tensor, memory: Moments) -> tuple[Tensor, Moments]:
         """One Adam step."""
-        t = memory.t + 1
-        beta1, beta2 = self.betas
-        rate, correction = self.learning_rate / (1 - beta1**t), (1 - beta2**t) ** -0.5
-        step = Step(beta1, beta2, rate, correction, self.epsilon, 0.0 if self.nonnegative else -math.inf)
         moved = _moved_on_cpu if theta.device.type == "cpu" else _moved
-        theta, first, second = moved(theta, gradient, memory, step)
-        return theta, Moments(t, first, second)
+        theta, first, second = moved(theta, gradient, memory, self.next_step(memory))
+        return theta, Moments(memory.t + 1, first, second)
+
+    def next_step(self, memory: Moments) -> "Step":
+        """What is the same for all entries."""
+        t, (beta1, beta2) = memory.t + 1, self.betas
+        rate, correction = self.learning_rate / (1 - beta1**t), (1 - beta2**t) ** -0.5
+        return Step(beta1, beta2, rate, correction, self.epsilon, 0.0 if self.nonnegative else -math.inf)
 
 
 class Step(NamedTuple):
