@@ -21,7 +21,9 @@ FEW = 8
 
 @compiled
 def singular_values_of_products(P: Array, Q: Array, sigma: Array, team: int) -> int:
-    """σ (T×r) ← those of L R, descending, from P = LᵀL, of diagonal 1 or 0, and Q = RRᵀ (T×r×r), all in float64.
+    """σ (T×r) ← those of L R, descending, from P = LᵀL and Q = RRᵀ (T×r×r), all in float64.
+
+    Components are scaled first, as in ``spectra.gram_singular_values``.
 
     Returns:
         how many failed: P is singular to rounding there, and the row of σ holds NaN.
@@ -37,11 +39,16 @@ def singular_values_of_products(P: Array, Q: Array, sigma: Array, team: int) -> 
 @inner
 def _some(part: int, parts: int, P: Array, Q: Array, sigma: Array) -> None:
     r = P.shape[1]
-    K, B, M, off, v, w = np.empty((r, r)), np.empty((r, r)), np.empty((r, r)), np.empty(r), np.empty(r), np.empty(r)
+    K, B, M = np.empty((r, r)), np.empty((r, r)), np.empty((r, r))
+    off, v, w, scale = np.empty(r), np.empty(r), np.empty(r), np.empty(r)
     for t in range(part * len(P) // parts, (part + 1) * len(P) // parts):
         values = sigma[t]
-        if _cholesky(P[t], K):
-            _sandwich(K, Q[t], B, M)
+        for i in range(r):
+            scale[i] = np.sqrt(P[t, i, i])
+        _scaled(P[t], scale, True, M)
+        if _cholesky(M, K):
+            _scaled(Q[t], scale, False, M)
+            _sandwich(K, M, B)
             _tridiagonal(M, v, w, values, off)
             converged = _ql(values, off)
             _roots(values)
@@ -70,17 +77,33 @@ def _cholesky(P: Array, K: Array) -> bool:
 
 
 @leaf
-def _sandwich(K: Array, Q: Array, B: Array, M: Array) -> None:
-    """M ← KᵀQ K, by way of B = Q K."""
-    B[:], M[:] = 0, 0
+def _scaled(M: Array, scale: Array, divided: bool, scaled: Array) -> None:
+    """M with rows and columns multiplied, or divided, by a scale."""
+    for i in range(len(M)):
+        row, to, own = M[i], scaled[i], scale[i]
+        for j in range(len(M)):
+            both = own * scale[j]
+            to[j] = row[j] / both if divided else row[j] * both
+
+
+@leaf
+def _sandwich(K: Array, M: Array, B: Array) -> None:
+    """M ← KᵀM K, by way of B = M K."""
+    B[:] = 0
     for i in range(len(K)):
         for k in range(len(K)):
-            for j in range(k + 1):
-                B[i, j] += Q[i, k] * K[k, j]
+            _add(M[i, k], K[k, : k + 1], B[i])
+    M[:] = 0
     for i in range(len(K)):
         for k in range(i, len(K)):
-            for j in range(len(K)):
-                M[i, j] += K[k, i] * B[k, j]
+            _add(K[k, i], B[k], M[i])
+
+
+@leaf
+def _add(weight: float, row: Array, total: Array) -> None:
+    """total += weight · row, as far as that goes."""
+    for j in range(len(row)):
+        total[j] += weight * row[j]
 
 
 @leaf
@@ -100,17 +123,18 @@ def _tridiagonal(M: Array, v: Array, w: Array, diagonal: Array, off: Array) -> N
             v[i] = M[k, i]
         v[k + 1] = head - off[k]
         square, along = below + v[k + 1] * v[k + 1], 0.0
+        beyond, moved = v[k + 1 : n], w[k + 1 : n]
         for i in range(k + 1, n):
-            total = 0.0
-            for j in range(k + 1, n):
-                total += M[i, j] * v[j]
+            total, row = 0.0, M[i, k + 1 : n]
+            for j in range(len(row)):
+                total += row[j] * beyond[j]
             w[i] = 2 * total / square
             along += w[i] * v[i]
+        _add(-along / square, beyond, moved)
         for i in range(k + 1, n):
-            w[i] -= along / square * v[i]
-        for i in range(k + 1, n):
-            for j in range(k + 1, n):
-                M[i, j] -= v[i] * w[j] + w[i] * v[j]
+            row = M[i, k + 1 : n]
+            _add(-v[i], moved, row)
+            _add(-w[i], beyond, row)
     off[n - 1] = 0
     for i in range(n):
         diagonal[i] = M[i, i]

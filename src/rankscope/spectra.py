@@ -20,7 +20,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-NARROW = 32
+NARROW = 64
 """Grams from which on a library finds eigenvalues faster than what is compiled here."""
 Method = Literal["auto", "gram", "qr", "svd"]
 Matrix = Tensor | ArrayLike
@@ -65,10 +65,6 @@ def gram_singular_values(P: Tensor, Q: Tensor, threads: int = 1) -> Tensor:
     rounding (a dead component, a start of low rank) its eigenvectors do. Components are scaled first to columns of L of
     norm 1, which changes nothing but rounding: a fit may hold one as 10¹³ times 10⁻¹³.
     """
-    norms = P.diagonal(dim1=-2, dim2=-1).sqrt()
-    scale = torch.where(norms > 0, norms, 1.0)
-    both = scale.unsqueeze(-1) * scale.unsqueeze(-2)
-    P, Q = P / both, Q * both
     if P.device.type == "cpu" and P.shape[-1] <= NARROW:
         from rankscope import eigenvalues  # noqa: PLC0415  the compiler is loaded when it is needed
 
@@ -76,6 +72,10 @@ def gram_singular_values(P: Tensor, Q: Tensor, threads: int = 1) -> Tensor:
         flat = (M.reshape(-1, *M.shape[-2:]).contiguous().numpy() for M in (P, Q))
         if not eigenvalues.singular_values_of_products(*flat, sigma.view(-1, P.shape[-1]).numpy(), threads):
             return sigma
+    norms = P.diagonal(dim1=-2, dim2=-1).sqrt()
+    scale = torch.where(norms > 0, norms, 1.0)
+    both = scale.unsqueeze(-1) * scale.unsqueeze(-2)
+    P, Q = P / both, Q * both
     K, failed = torch.linalg.cholesky_ex(P)
     if failed.any():
         d, V = torch.linalg.eigh(P)

@@ -123,7 +123,7 @@ def _measure(seen: Sequence[Sighting], blocks: RowBlocks) -> tuple[Tensor, Tenso
     traces = [sighting.trace for sighting in seen]
     P, Q = torch.stack([trace.P for trace in traces]), torch.stack([trace.Q for trace in traces])
     inner = _column([trace.inner for trace in traces])
-    squared_error = blocks.squared_norm - 2 * inner + (P * Q).sum((1, 2))
+    squared_error = blocks.squared_norm - 2 * inner + torch.linalg.vecdot(P.flatten(1), Q.flatten(1))
     for t in _cancelled(squared_error, blocks):
         squared_error[t] = passes.squared_residual(blocks, seen[t].chain.first, seen[t].chain.dictionary)
     finite = squared_error.isfinite()
