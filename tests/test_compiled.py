@@ -44,6 +44,28 @@ def test_it_is_kept_until_any_source_changes(hits, monkeypatch):
     assert hits() == 1
 
 
+def test_other_processes_never_get_what_comes_of_other_sources(hits, tmp_path, monkeypatch):
+    hits()
+    kept = {path.name for path in tmp_path.rglob("*.nbc")}
+    assert len(kept) == 1
+    monkeypatch.setattr(module, "source", lambda: "another")
+    listed = []
+
+    def interrupted(files, overloads):
+        listed.append(overloads)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Files, "_save_index", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            hits()
+    (name,) = listed[0].values()
+    assert {path.name for path in tmp_path.rglob("*.nbc")} == {name}  # Written before it is listed, the other one gone.
+    assert name not in kept
+    assert hits() == 0
+    assert hits() == 1
+
+
 def test_the_digest_covers_files_that_call_each_other(monkeypatch):
     from pathlib import Path
 

@@ -68,7 +68,28 @@ class _Cache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, source())
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base, source())
+
+
+class _Files(IndexDataCacheFile):
+    """Where it is kept, also while other processes read and write there.
+
+    The compiler's own files are named by number and listed before they are written, so that a process can get what
+    another one compiled from other sources, or for other types. Here a name stands for both, and a file comes before
+    its entry in the list.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        listed = self._load_index()
+        if not listed:  # What is there is from other sources.
+            for path in Path(self._cache_path).glob(self._name("*")):
+                path.unlink(missing_ok=True)
+        name = self._name(hashlib.sha256(f"{self._source_stamp}{key!r}".encode()).hexdigest()[:16])
+        self._save_data(name, data)
+        self._save_index(self._load_index() | {key: name})
+
+    def _name(self, which: str) -> str:
+        return f"{self._index_name.removesuffix('.nbi')}.{which}.nbc"
 
 
 class _Numbers(_Cache):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import laws
+from rankscope import NMF
 from rankscope.metrics import effective_rank, nuclear_over_operator
 from rankscope.nmf.advance import Trace, evaluate
 from rankscope.nmf.blocks import RowBlocks
@@ -35,6 +36,17 @@ def test_every_row_of_history_equals_the_explicit_metrics(solver, sizes, dtype, 
         assert row["sigma_2"] == pytest.approx(float(sigma[1]), rel=tolerance, abs=1e-6 * float(sigma[0]))
         assert row["effective_rank"] == pytest.approx(float(effective_rank(B)), rel=max(tolerance, 1e-6))
         assert row["nuclear_over_operator"] == pytest.approx(float(nuclear_over_operator(B)), rel=max(tolerance, 1e-6))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_history_of_a_whole_fit_is_what_its_callback_reads(solver):
+    X, errors = torch.rand(60, 40, generator=laws.generator(0)), []
+    model = NMF(4, solver=solver, max_iter=30, stop="none", random_state=0)
+    model.set_params(callback=lambda step, state: errors.append(state.relative_error)).fit(X)
+    W, H = model.factors_
+    exact = float((X - W @ H).square().sum() / X.square().sum())
+    assert model.history_["relative_error"].iloc[-1] == pytest.approx(exact, rel=1e-4)
+    np.testing.assert_allclose(model.history_["relative_error"].iloc[1:], errors, rtol=1e-9)
 
 
 @pytest.mark.parametrize(("dtype", "smallest"), [(torch.float64, 1e-14), (torch.float32, 1e-7)])

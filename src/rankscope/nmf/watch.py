@@ -112,17 +112,18 @@ def squared_error(blocks: RowBlocks, chain: Chain, trace: Trace) -> float:
     return passes.squared_residual(blocks, chain.first, chain.dictionary) if cancelled else read
 
 
-def _column(numbers: Sequence[Tensor | float]) -> Tensor:
-    """Numbers in float64; those that are on a device stay there."""
-    tensors = [number for number in numbers if isinstance(number, Tensor)]
-    return torch.stack(tensors) if tensors else torch.tensor(numbers, dtype=torch.float64)
+def _column(numbers: Sequence[Tensor | float], like: Tensor) -> Tensor:
+    """Numbers, of which some may be on a device and are not waited for, as a tensor like another."""
+    if not any(isinstance(number, Tensor) for number in numbers):
+        return like.new_tensor(numbers)
+    return torch.stack([torch.as_tensor(number, dtype=like.dtype, device=like.device) for number in numbers])
 
 
 def _measure(seen: Sequence[Sighting], blocks: RowBlocks) -> tuple[Tensor, Tensor]:
     """‖A − B‖² (T) and the singular values of B (T, r) of the products B at T sightings, in float64."""
     traces = [sighting.trace for sighting in seen]
     P, Q = torch.stack([trace.P for trace in traces]), torch.stack([trace.Q for trace in traces])
-    inner = _column([trace.inner for trace in traces])
+    inner = _column([trace.inner for trace in traces], P)
     squared_error = blocks.squared_norm - 2 * inner + torch.linalg.vecdot(P.flatten(1), Q.flatten(1))
     for t in _cancelled(squared_error, blocks):
         squared_error[t] = passes.squared_residual(blocks, seen[t].chain.first, seen[t].chain.dictionary)
