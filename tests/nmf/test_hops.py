@@ -57,6 +57,7 @@ def test_it_is_reported_and_the_same_from_the_same_seed():
     assert fit(stop="none", max_iter=20).hops_ is None
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_it_looks_again_while_that_takes_no_more_than_its_share():
     once, again = fit(tol=1e-3), fit(tol=1e-9, max_iter=300)
     assert once.hops_.tried < again.hops_.tried
