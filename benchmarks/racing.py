@@ -91,9 +91,19 @@ def seconds(work: Callable[[], object], *, pause: float = 0.0) -> float:
 
 
 def ratios(
-    ours: Callable[[], object], theirs: Callable[[], object], *, rounds: int, repeats: int = 1, pause: float = PAUSE
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    *,
+    rounds: int,
+    repeats: int = 1,
+    pause: float = PAUSE,
+    steady: bool = False,
 ) -> list[float]:
-    """Seconds of ours over seconds of theirs, in alternating order; the fastest of ``repeats`` each round."""
+    """Seconds of ours over seconds of theirs, in alternating order; the fastest of ``repeats`` each round.
+
+    Where ``steady``, what is timed follows the same work, as one iteration of a fit another: after a pause caches are
+    others', and all that is called is slow once.
+    """
     ours(), theirs()
     result = []
     for k in range(rounds):
@@ -101,7 +111,9 @@ def ratios(
         best = {side: float("inf") for side in sides}
         for _ in range(repeats):
             for side in sides:
-                best[side] = min(best[side], seconds(side, pause=pause))
+                if steady:
+                    seconds(side, pause=pause)
+                best[side] = min(best[side], seconds(side, pause=0 if steady else pause))
         result.append(best[ours] / best[theirs])
     return result
 
