@@ -167,23 +167,13 @@ def fetch(typing: Any, array: Any, index: Any) -> Any:
 @intrinsic
 def plus(typing: Any, left: Any, right: Any) -> Any:
     """left + right, vector by vector."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pairs = zip(*(cgutils.unpack_tuple(builder, vectors) for vectors in arguments), strict=True)
-        return context.make_tuple(builder, left, [builder.fadd(*pair) for pair in pairs])
-
-    return left(left, right), generate
+    return _by_pairs(left, right, "fadd")
 
 
 @intrinsic
 def minus(typing: Any, left: Any, right: Any) -> Any:
     """left − right, vector by vector."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pairs = zip(*(cgutils.unpack_tuple(builder, vectors) for vectors in arguments), strict=True)
-        return context.make_tuple(builder, left, [builder.fsub(*pair) for pair in pairs])
-
-    return left(left, right), generate
+    return _by_pairs(left, right, "fsub")
 
 
 @intrinsic
@@ -261,6 +251,16 @@ def add_up(parts: Array, width: int, whole: Array) -> None:
             row = parts[k, i * width : i * width + len(total)]
             for j in range(len(total)):
                 total[j] = row[j] if k == 0 else total[j] + row[j]
+
+
+def _by_pairs(left: Any, right: Any, instruction: str) -> Any:
+    """The same instruction for every vector on the left and its counterpart on the right."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pairs = zip(*(cgutils.unpack_tuple(builder, vectors) for vectors in arguments), strict=True)
+        return context.make_tuple(builder, left, [getattr(builder, instruction)(*pair) for pair in pairs])
+
+    return left(left, right), generate
 
 
 def _places(context: Any, builder: Any, signature: Any, arguments: Any, vectors: Any) -> list[Any]:

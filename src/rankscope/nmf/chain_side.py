@@ -45,8 +45,8 @@ def form(
     for t in range(1, _levels(sizes, j, left)):
         p = _rows(sizes, left, t)
         W, product = small[: p * r].reshape(p, r), wide[t % 2 * half : t % 2 * half + p * many].reshape(p, many)
-        _take_small(theta, sizes, left, t, W)
-        _multiply(W, B, product)
+        _take_small(theta, sizes, left, t, False, W)
+        _multiply(W, B, 0, product)
         B, r = product, p
     for i in range(r):
         row, to = B[i], whole[i, begin:end]
@@ -93,13 +93,13 @@ def pull_back(
         p, after = _rows(sizes, left, t), at + r * many
         if t < levels - 1:
             W = small[: p * r].reshape(p, r)
-            _take_small(theta, sizes, left, t, W)
+            _take_small(theta, sizes, left, t, False, W)
             B = narrow[at:after].reshape(r, many)
-            _multiply(W, B, narrow[after : after + p * many].reshape(p, many))
+            _multiply(W, B, 0, narrow[after : after + p * many].reshape(p, many))
         at, r = after, p
     half = (len(narrow) - at) // 2
     E = narrow[at : at + r * many].reshape(r, many)
-    _multiply_columns(gram, side, begin, E)
+    _multiply(gram, side, begin, E)
     for i in range(r):
         row, known = E[i], products[i, begin:end]
         for c in range(many):
@@ -114,10 +114,10 @@ def pull_back(
             for k in range(0, q, 4):
                 _four_dots(E[i], B, k, slope[i])
         _put_small(slope, sizes, left, t, between)
-        _take_turned(theta, sizes, left, t, W)
+        _take_small(theta, sizes, left, t, True, W)
         place = first + (levels - t) % 2 * half
         back = narrow[place : place + q * many].reshape(q, many)
-        _multiply(W, E, back)
+        _multiply(W, E, 0, back)
         E, r = back, q
     _put_long(E, sizes, left, begin, gradient)
 
@@ -182,21 +182,12 @@ def _put_long(E: Array, sizes: Integers, left: bool, begin: int, gradient: Array
 
 
 @leaf
-def _take_small(theta: Array, sizes: Integers, left: bool, t: int, W: Array) -> None:
-    """W_t."""
+def _take_small(theta: Array, sizes: Integers, left: bool, t: int, turned: bool, W: Array) -> None:
+    """W_t, or its transpose: to the left a factor is W_tᵀ itself."""
     (p, q), at = W.shape, _begin(sizes, _place(sizes, left, t))
     for i in range(p):
         for k in range(q):
-            W[i, k] = theta[at + k * p + i] if left else theta[at + i * q + k]
-
-
-@leaf
-def _take_turned(theta: Array, sizes: Integers, left: bool, t: int, W: Array) -> None:
-    """W_tᵀ."""
-    (q, p), at = W.shape, _begin(sizes, _place(sizes, left, t))
-    for k in range(q):
-        for i in range(p):
-            W[k, i] = theta[at + k * p + i] if left else theta[at + i * q + k]
+            W[i, k] = theta[at + k * p + i] if left != turned else theta[at + i * q + k]
 
 
 @leaf
@@ -209,13 +200,7 @@ def _put_small(slope: Array, sizes: Integers, left: bool, t: int, between: Array
 
 
 @leaf
-def _multiply(W: Array, B: Array, product: Array) -> None:
-    """W B, for long rows of B."""
-    _multiply_columns(W, B, 0, product)
-
-
-@leaf
-def _multiply_columns(W: Array, B: Array, begin: int, product: Array) -> None:
+def _multiply(W: Array, B: Array, begin: int, product: Array) -> None:
     """W B for columns of B from ``begin`` on: four rows of them at a time, for a quarter of the loads and stores."""
     (p, q), many, kind = W.shape, product.shape[1], product.dtype.type
     end, zero = begin + many, kind(0)

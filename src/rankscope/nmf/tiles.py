@@ -45,12 +45,6 @@ def laid(B: Array) -> Array:
     return whole
 
 
-@inner
-def room(n: int, R: Array) -> Array:
-    """Where Rᵀ can be laid."""
-    return aligned_zeros(n * width_of(len(R), R.itemsize), R)
-
-
 @leaf
 def lay(B: Array, whole: Array) -> None:
     """B (p×q) into such room, which holds zeros beyond."""
