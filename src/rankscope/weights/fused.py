@@ -8,28 +8,31 @@ derivatives of derivatives or by transforming functions, is served by the operat
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from rankscope import team
+from rankscope.addresses import LIKE
 from rankscope.compiled import Array
+
+Sizes = tuple[int, ...]
+Address = int
 
 
 class Passes(NamedTuple):
-    """Both passes over a batch, for a structure of two parts P and Q."""
+    """Both passes over a batch, for a structure of two parts P and Q of such sizes."""
 
-    forward: Callable[[Array, Array, Array, Array, Array, Array, int], None]
-    """(X, P, Q, b, Y, Z, team): Y and what lies between, Z, are to be filled."""
-    backward: Callable[[Array, Array, Array, Array, Array, Array, Array, Array, Array, int], None]
-    """(∂Y, X, Z, P, Q, ∂X, ∂P, ∂Q, ∂b, team): the gradients are to be filled; ∂X has no rows if it is not wanted."""
-    between: Callable[[int, Array, Array], tuple[int, ...]] | None
-    """The shape of Z for so many vectors, P and Q; None where that is W."""
+    forward: Callable[[Array, Sizes, int, Address, Address, Address, Address, Address, Address, int], None]
+    """(like, sizes, batch, x, P, Q, b, y, z, team): y and what lies between, z, are to be filled; b may be 0, for none."""
+    backward: Callable[..., None]
+    """(like, sizes, batch, ∂y, x, z, P, Q, ∂x, ∂P, ∂Q, ∂b, team): the gradients are to be filled; ∂x may be 0."""
+    made: Callable[[int, Sizes, int], tuple[tuple[int, int], int]]
+    """(batch, sizes, itemsize): the shape of y, and how many numbers z has."""
 
 
 Operations = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
-"""(X, P, Q, b) → Y, by torch."""
+"""(x, P, Q, b) → y, by torch."""
 
 
 class Route(NamedTuple):
@@ -37,66 +40,74 @@ class Route(NamedTuple):
 
     passes: Passes
     operations: Operations
-    shape: Callable[[Any, Any], tuple[int, int]]
-    """Of W, for P and Q."""
+    sizes: Callable[[Tensor, Tensor], Sizes]
+    """(P, Q): what there is to know of their shapes."""
 
 
 def apply(route: Route, x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> Tensor:
-    """Y (…, out) for x (…, in), by the passes where they can take it."""
+    """y (…, out) for x (…, in), by the passes where they can take it."""
     if not _takes(x, P, Q, bias):
         return route.operations(x, P, Q, bias)
     if x.ndim == 2:
-        return _Step.apply(route, x, P, Q, bias)
-    Y = _Step.apply(route, x.reshape(-1, x.shape[-1]), P, Q, bias)
-    return Y.reshape(*x.shape[:-1], Y.shape[-1])
+        return _step(route, x, P, Q, bias)
+    y = _step(route, x.reshape(-1, x.shape[-1]), P, Q, bias)
+    return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 class _Step(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
-        route, x, P, Q, bias = given
-        ctx.route = route
-        X, p, q = _numbers(x), _numbers(P), _numbers(Q)
-        (fill, _, between), shape = route.passes, route.shape(p, q)
-        Y, Z = x.new_empty((len(X), shape[0])), x.new_empty(between(len(X), p, q) if between else shape)
-        b = np.zeros(shape[0], X.dtype) if bias is None else _numbers(bias)
-        fill(X, p, q, b, Y.numpy(), Z.numpy(), team.size())
-        ctx.save_for_backward(x, P, Q, bias, Z)
-        return Y
+        route, *inputs = given
+        x, P, Q, b = _side_by_side(inputs)
+        like, batch, sizes = LIKE[x.dtype], x.shape[0], route.sizes(P, Q)
+        shape, between = route.passes.made(batch, sizes, like.itemsize)
+        y, z = x.new_empty(shape), x.new_empty(between)
+        route.passes.forward(like, sizes, batch, *map(_address, (x, P, Q, b, y, z)), team.size())
+        ctx.route, ctx.sizes = route, sizes
+        ctx.save_for_backward(*inputs, z)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        (dY,) = gradients
-        x, P, Q, bias, Z = ctx.saved_tensors
+        *inputs, z = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
-            return None, *_differentiable(ctx.route.operations, (x, P, Q, bias), needed, dY)
-        given = _numbers(dY), _numbers(x), Z.numpy(), _numbers(P), _numbers(Q)
-        _, X, _, p, q = given
-        shapes = X.shape if needed[0] else (0, X.shape[1]), p.shape, q.shape, dY.shape[1]
-        found = [np.empty(shape, X.dtype) for shape in shapes]
-        ctx.route.passes.backward(*given, *found, team.size())
-        return None, *(torch.from_numpy(part) if needs else None for part, needs in zip(found, needed, strict=True))
+            return None, *_differentiable(ctx.route.operations, inputs, needed, gradients[0])
+        dy, x, P, Q = _side_by_side((*gradients, *inputs[:3]))
+        dx, dP, dQ = torch.empty_like(x) if needed[0] else None, torch.empty_like(P), torch.empty_like(Q)
+        db = dy.new_empty(dy.shape[1])
+        places = map(_address, (dy, x, z, P, Q, dx, dP, dQ, db))
+        ctx.route.passes.backward(LIKE[x.dtype], ctx.sizes, x.shape[0], *places, team.size())
+        return None, dx, dP if needed[1] else None, dQ if needed[2] else None, db if needed[3] else None
+
+
+_step = super(torch.autograd.Function, _Step).apply
+"""Without a look at transformed functions, which do not come here."""
 
 
 def _differentiable(
-    operations: Operations, inputs: tuple[Any, Any, Any, Any], needed: Sequence[bool], dY: Tensor
+    operations: Operations, inputs: Sequence[Any], needed: Sequence[bool], dY: Tensor
 ) -> list[Tensor | None]:
     """The gradients by operations that have derivatives themselves."""
     wanted: list[Any] = [tensor for tensor, needs in zip(inputs, needed, strict=True) if needs]
-    found = iter(torch.autograd.grad([operations(*inputs)], wanted, [dY], create_graph=True))
+    x, P, Q, bias = inputs
+    found = iter(torch.autograd.grad([operations(x, P, Q, bias)], wanted, [dY], create_graph=True))
     return [next(found) if needs else None for needs in needed]
 
 
-def _numbers(tensor: Tensor) -> Array:
-    return tensor.numpy() if tensor.is_contiguous() else tensor.contiguous().numpy()
+def _side_by_side(tensors: Sequence[Any]) -> list[Any]:
+    return [tensor if tensor is None or tensor.is_contiguous() else tensor.contiguous() for tensor in tensors]
+
+
+def _address(tensor: Tensor | None) -> Address:
+    return 0 if tensor is None else tensor.data_ptr()
 
 
 def _takes(x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> bool:
     """Whether these are numbers in memory, and nothing but their product and its gradient is asked for."""
     kind = x.dtype
     return (
-        (kind is torch.float32 or kind is torch.float64)
+        kind in LIKE
         and kind is P.dtype is Q.dtype is (kind if bias is None else bias.dtype)
         and x.is_cpu
         and type(x) in _PLAIN
@@ -106,7 +117,7 @@ def _takes(x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> bool:
         and not torch._C._len_torch_dispatch_stack()
         and not torch.is_autocast_enabled("cpu")
         and forward_ad._current_level < 0
-        and not torch.jit.is_tracing()
+        and not torch._C._is_tracing()
         and not torch.compiler.is_compiling()
     )
 

@@ -172,15 +172,18 @@ def _right_first(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Tensor
     return Y.reshape(*x.shape[:-1], o1 * o2)
 
 
-def _shape(B: Tensor, A: Tensor) -> tuple[int, int]:
-    return A.shape[1] * B.shape[1], A.shape[2] * B.shape[2]
+def _sizes(B: Tensor, A: Tensor) -> kronecker_pass.Sizes:
+    (K, o1, i1), (_, o2, i2) = A.shape, B.shape
+    return K, o1, i1, o2, i2
 
 
 _BY_PARTS = fused.Route(
-    fused.Passes(kronecker_pass.forward, kronecker_pass.backward, kronecker_pass.between), _right_first, _shape
+    fused.Passes(kronecker_pass.forward, kronecker_pass.backward, kronecker_pass.made), _right_first, _sizes
 )
 _BY_MATRIX = fused.Route(
-    fused.Passes(kronecker_pass.formed_forward, kronecker_pass.formed_backward, None), _by_matrix, _shape
+    fused.Passes(kronecker_pass.formed_forward, kronecker_pass.formed_backward, kronecker_pass.made_formed),
+    _by_matrix,
+    _sizes,
 )
 
 

@@ -9,10 +9,11 @@ What lies between, Z and Y, has the rows of these matrices outside, then the vec
 row: so the products with A are one each for all vectors, and those with B one for each row.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, Index, compiled, inner, leaf
 from rankscope.matrices import Matrix, add_product, copy, copy_sum, turn, whole, whole_of
 from rankscope.team import together
@@ -21,6 +22,8 @@ from rankscope.weights.linear_pass import dense_backward, dense_forward
 from rankscope.weights.products import parts_of
 
 Shape = tuple[int, int, int]
+Sizes = tuple[int, int, int, int, int]
+"""K, o₁, i₁, o₂ and i₂."""
 
 
 class Room(NamedTuple):
@@ -37,17 +40,25 @@ NEAR = 2**15
 """Numbers of Y and Z that are taken at a time."""
 
 
-def between(batch: int, B: Any, A: Any) -> tuple[int]:
-    """The shape of Z."""
-    (K, _, i1), o2 = A.shape, B.shape[1]
-    return (batch * i1 * K * whole_of(o2, A.dtype.itemsize),)
+def made(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]:
+    """The shape of Y, and how many numbers Z has."""
+    K, o1, i1, o2, _ = sizes
+    return (batch, o1 * o2), batch * i1 * K * whole_of(o2, itemsize)
+
+
+def made_formed(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]:
+    """The same where W lies between."""
+    _, o1, i1, o2, i2 = sizes
+    return (batch, o1 * o2), o1 * o2 * i1 * i2
 
 
 @compiled
-def forward(X: Array, B: Array, A: Array, bias: Array, Y: Array, Z: Array, team: int) -> None:
-    """Y (batch×o₁o₂) and Z (``between``) for X (batch×i₁i₂), B (K×o₂×i₂) and A (K×o₁×i₁)."""
-    K, o2, i2 = B.shape
-    w = whole(o2, X)
+def forward(like: Array, sizes: Sizes, batch: int, x: int, p: int, q: int, b: int, y: int, z: int, team: int) -> None:
+    """Y (batch×o₁o₂) and Z for X (batch×i₁i₂), B (K×o₂×i₂) at p, A (K×o₁×i₁) at q and the bias."""
+    K, o1, i1, o2, i2 = sizes
+    w = whole(o2, like)
+    X, B, A = at(x, (batch, i1 * i2), like), at(p, (K, o2, i2), like), at(q, (K, o1, i1), like)
+    bias, Y, Z = at_or_zeros(b, o1 * o2, like), at(y, (batch, o1 * o2), like), at(z, (batch * i1 * K * w,), like)
     right = aligned_zeros(K * i2 * w, X)
     for k in range(K):
         turn(Matrix(right, k * i2 * w, w, 1), Matrix(B.reshape(B.size), k * o2 * i2, i2, 1), o2, i2)
@@ -93,11 +104,26 @@ def _forward(
 
 @compiled
 def backward(
-    dY: Array, X: Array, Z: Array, B: Array, A: Array, dX: Array, dB: Array, dA: Array, db: Array, team: int
+    like: Array,
+    sizes: Sizes,
+    batch: int,
+    dy: int,
+    x: int,
+    z: int,
+    p: int,
+    q: int,
+    dx: int,
+    dp: int,
+    dq: int,
+    db: int,
+    team: int,
 ) -> None:
     """The gradients of X, unless there is no room for it, B, A and the bias for ∂Y (batch×o₁o₂)."""
-    (K, o1, i1), (_, o2, i2) = A.shape, B.shape
-    w, v, u = whole(o2, X), whole(i2, X), whole(i1 * K, X)
+    K, o1, i1, o2, i2 = sizes
+    w, v, u = whole(o2, like), whole(i2, like), whole(i1 * K, like)
+    dY, X, Z = at(dy, (batch, o1 * o2), like), at(x, (batch, i1 * i2), like), at(z, (batch * i1 * K * w,), like)
+    B, A = at(p, (K, o2, i2), like), at(q, (K, o1, i1), like)
+    dX = at(dx, (batch if dx else 0, i1 * i2), like)
     right = aligned_zeros(K * o2 * v, X)
     copy(Matrix(right, 0, v, 1), Matrix(B.reshape(B.size), 0, i2, 1), K * o2, i2)
     parts, block = _parts(X, B, A, team), _block(len(X), A.shape, w)
@@ -112,9 +138,9 @@ def backward(
     together(_backward, parts, team, (parts, dY, X, Z, right, _in_one_row(A), A.shape, dX, dAs, dBs, dbs, room))
     rows = np.empty((o1, u), X.dtype)
     add_up(dAs, u, rows)
-    _by_terms(rows, dA)
-    add_up(dBs, v, dB.reshape(K * o2, i2))
-    add_up(dbs, o1 * o2, db.reshape(1, db.size))
+    _by_terms(rows, at(dq, (K, o1, i1), like))
+    add_up(dBs, v, at(dp, (K * o2, i2), like))
+    add_up(dbs, o1 * o2, at(db, (1, o1 * o2), like))
 
 
 @leaf
@@ -227,19 +253,40 @@ def _by_terms(rows: Array, A: Array) -> None:
 
 
 @compiled
-def formed_forward(X: Array, B: Array, A: Array, bias: Array, Y: Array, W: Array, team: int) -> None:
+def formed_forward(
+    like: Array, sizes: Sizes, batch: int, x: int, p: int, q: int, b: int, y: int, w: int, team: int
+) -> None:
     """Y ← X Wᵀ + b, and W."""
-    _form(B, A, W)
-    dense_forward(X, W, bias, Y, team)
+    K, o1, i1, o2, i2 = sizes
+    o, i = o1 * o2, i1 * i2
+    W = at(w, (o, i), like)
+    _form(at(p, (K, o2, i2), like), at(q, (K, o1, i1), like), W)
+    dense_forward(at(x, (batch, i), like), W, at_or_zeros(b, o, like), at(y, (batch, o), like), team)
 
 
 @compiled
 def formed_backward(
-    dY: Array, X: Array, W: Array, B: Array, A: Array, dX: Array, dB: Array, dA: Array, db: Array, team: int
+    like: Array,
+    sizes: Sizes,
+    batch: int,
+    dy: int,
+    x: int,
+    w: int,
+    p: int,
+    q: int,
+    dx: int,
+    dp: int,
+    dq: int,
+    db: int,
+    team: int,
 ) -> None:
     """The gradients of X, unless there is no room for it, B, A and b."""
-    dW = np.empty_like(W)
-    dense_backward(dY, X, W, dX, dW, db, team)
+    K, o1, i1, o2, i2 = sizes
+    o, i = o1 * o2, i1 * i2
+    X, dX = at(x, (batch, i), like), at(dx, (batch if dx else 0, i), like)
+    dW = np.empty((o, i), like.dtype)
+    dense_backward(at(dy, (batch, o), like), X, at(w, (o, i), like), dX, dW, at(db, (o,), like), team)
+    B, A, dB, dA = at(p, (K, o2, i2), like), at(q, (K, o1, i1), like), at(dp, (K, o2, i2), like), at(dq, (K, o1, i1), like)
     _take_apart(dW, B, A, dB, dA)
 
 

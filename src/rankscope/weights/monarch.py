@@ -156,16 +156,18 @@ def _by_parts(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> Tensor:
     return Y.flatten(0, 1).mT.reshape(*x.shape[:-1], n0 * n1)
 
 
-def _shape(C: Tensor, D: Tensor) -> tuple[int, int]:
-    m1, m0, n0, _ = C.shape
-    return n0 * D.shape[3], m0 * m1
+def _sizes(C: Tensor, D: Tensor) -> monarch_pass.Sizes:
+    m1, m0, n0, R = C.shape
+    return m1, m0, n0, R, D.shape[3]
 
 
 _BY_PARTS = fused.Route(
-    fused.Passes(monarch_pass.forward, monarch_pass.backward, monarch_pass.between), _by_parts, _shape
+    fused.Passes(monarch_pass.forward, monarch_pass.backward, monarch_pass.made), _by_parts, _sizes
 )
 _BY_MATRIX = fused.Route(
-    fused.Passes(monarch_pass.formed_forward, monarch_pass.formed_backward, None), _by_matrix, _shape
+    fused.Passes(monarch_pass.formed_forward, monarch_pass.formed_backward, monarch_pass.made_formed),
+    _by_matrix,
+    _sizes,
 )
 
 

@@ -10,16 +10,21 @@ by side. Some vectors are taken at a time; what belongs to one lies a little mor
 the cache would put places apart by a power of two in one.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from rankscope.compiled import Array, compiled, leaf
+from rankscope.addresses import at, at_or_zeros
+from rankscope.compiled import Array, compiled, inner, leaf
 from rankscope.matrices import Matrix, add_product, copy, copy_sum, turn, whole
 from rankscope.team import together
 from rankscope.vectors import add_up, aligned_zeros, rooms
 from rankscope.weights.linear_pass import dense_backward, dense_forward
 from rankscope.weights.products import ASIDE, padded, parts_of, share
+
+
+Sizes = tuple[int, int, int, int, int]
+"""m₁, m₀, n₀, R and n₁."""
 
 
 class Apart(NamedTuple):
@@ -46,16 +51,24 @@ NEAR = 2**14
 """Numbers of x that are taken at a time."""
 
 
-def between(batch: int, C: Any, D: Any) -> tuple[int, int]:
-    """The shape of Z: n₀ R m₁ numbers for each vector, and some beside."""
-    m1, _, n0, R = C.shape
-    return batch, n0 * R * m1 + ASIDE // C.dtype.itemsize
+def made(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]:
+    """The shape of Y, and how many numbers Z has: n₀ R m₁ for each vector, and some beside."""
+    m1, _, n0, R, n1 = sizes
+    return (batch, n0 * n1), batch * (n0 * R * m1 + ASIDE // itemsize)
+
+
+def made_formed(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]:
+    """The same where W lies between."""
+    m1, m0, n0, _, n1 = sizes
+    return (batch, n0 * n1), n0 * n1 * m0 * m1
 
 
 @compiled
-def forward(X: Array, C: Array, D: Array, bias: Array, Y: Array, Z: Array, team: int) -> None:
-    """Y (batch×n₀n₁) and Z (``between``) for X (batch×m₀m₁), C (m₁×m₀×n₀×R) and D (n₀×R×m₁×n₁)."""
-    m1, m0, n0, R = C.shape
+def forward(like: Array, sizes: Sizes, batch: int, x: int, p: int, q: int, b: int, y: int, z: int, team: int) -> None:
+    """Y (batch×n₀n₁) and Z for X (batch×m₀m₁), C (m₁×m₀×n₀×R) at p, D (n₀×R×m₁×n₁) at q and the bias."""
+    m1, m0, n0, R, n1 = sizes
+    X, C, D = at(x, (batch, m0 * m1), like), at(p, (m1, m0, n0, R), like), at(q, (n0, R, m1, n1), like)
+    bias, Y, Z = at_or_zeros(b, n0 * n1, like), at(y, (batch, n0 * n1), like), _between(z, sizes, batch, like)
     first, second = padded(C.reshape(m1 * m0, n0 * R)), padded(D.reshape(n0 * R * m1, D.shape[3]))
     parts = parts_of(len(X), C.size + D.size, team)
     apart, block = _apart(C.shape, D.shape[3], X), _block(X)
@@ -104,10 +117,25 @@ def _forward(
 
 @compiled
 def backward(
-    dY: Array, X: Array, Z: Array, C: Array, D: Array, dX: Array, dC: Array, dD: Array, db: Array, team: int
+    like: Array,
+    sizes: Sizes,
+    batch: int,
+    dy: int,
+    x: int,
+    z: int,
+    p: int,
+    q: int,
+    dx: int,
+    dp: int,
+    dq: int,
+    db: int,
+    team: int,
 ) -> None:
     """The gradients of X, unless there is no room for it, C, D and the bias for ∂Y (batch×n₀n₁)."""
-    (m1, m0, n0, R), n1 = C.shape, D.shape[3]
+    m1, m0, n0, R, n1 = sizes
+    dY, X, Z = at(dy, (batch, n0 * n1), like), at(x, (batch, m0 * m1), like), _between(z, sizes, batch, like)
+    C, D = at(p, (m1, m0, n0, R), like), at(q, (n0, R, m1, n1), like)
+    dX = at(dx, (batch if dx else 0, m0 * m1), like)
     p, w = whole(m0, X), whole(m1, X)
     first, second = aligned_zeros(m1 * n0 * R * p, X), aligned_zeros(n0 * n1 * R * w, X)
     for a in range(m1):
@@ -128,9 +156,9 @@ def backward(
         rooms(parts, block * apart.dx, X),
     )
     together(_backward, parts, team, (parts, dY, X, Z, first, second, C.shape, dX, dCs, dDs, dbs, room))
-    add_up(dCs, u, dC.reshape(m1 * m0, n0 * R))
-    add_up(dDs, v, dD.reshape(n0 * R * m1, n1))
-    add_up(dbs, n0 * n1, db.reshape(1, db.size))
+    add_up(dCs, u, at(dp, (m1 * m0, n0 * R), like))
+    add_up(dDs, v, at(dq, (n0 * R * m1, n1), like))
+    add_up(dbs, n0 * n1, at(db, (1, n0 * n1), like))
 
 
 @leaf
@@ -190,20 +218,41 @@ def _backward(
 
 
 @compiled
-def formed_forward(X: Array, C: Array, D: Array, bias: Array, Y: Array, W: Array, team: int) -> None:
+def formed_forward(
+    like: Array, sizes: Sizes, batch: int, x: int, p: int, q: int, b: int, y: int, w: int, team: int
+) -> None:
     """Y ← X Wᵀ + b, and W."""
-    _form(C, D, W)
-    dense_forward(X, W, bias, Y, team)
+    m1, m0, n0, R, n1 = sizes
+    o, i = n0 * n1, m0 * m1
+    W = at(w, (o, i), like)
+    _form(at(p, (m1, m0, n0, R), like), at(q, (n0, R, m1, n1), like), W)
+    dense_forward(at(x, (batch, i), like), W, at_or_zeros(b, o, like), at(y, (batch, o), like), team)
 
 
 @compiled
 def formed_backward(
-    dY: Array, X: Array, W: Array, C: Array, D: Array, dX: Array, dC: Array, dD: Array, db: Array, team: int
+    like: Array,
+    sizes: Sizes,
+    batch: int,
+    dy: int,
+    x: int,
+    w: int,
+    p: int,
+    q: int,
+    dx: int,
+    dp: int,
+    dq: int,
+    db: int,
+    team: int,
 ) -> None:
     """The gradients of X, unless there is no room for it, C, D and b."""
-    dW = np.empty_like(W)
-    dense_backward(dY, X, W, dX, dW, db, team)
-    _take_apart(dW, C, D, dC, dD)
+    m1, m0, n0, R, n1 = sizes
+    o, i = n0 * n1, m0 * m1
+    X, dX = at(x, (batch, i), like), at(dx, (batch if dx else 0, i), like)
+    dW = np.empty((o, i), like.dtype)
+    dense_backward(at(dy, (batch, o), like), X, at(w, (o, i), like), dX, dW, at(db, (o,), like), team)
+    C, D = at(p, (m1, m0, n0, R), like), at(q, (n0, R, m1, n1), like)
+    _take_apart(dW, C, D, at(dp, (m1, m0, n0, R), like), at(dq, (n0, R, m1, n1), like))
 
 
 @leaf
@@ -233,6 +282,13 @@ def _take_apart(dW: Array, C: Array, D: Array, dC: Array, dD: Array) -> None:
                     for b in range(m1):
                         dC[b, a, n, rho] += row[a * m1 + b] * D[n, rho, b, k]
                         dD[n, rho, b, k] += row[a * m1 + b] * C[b, a, n, rho]
+
+
+@inner
+def _between(z: int, sizes: Sizes, batch: int, like: Array) -> Array:
+    """Z, a row for each vector."""
+    m1, _, n0, R, _ = sizes
+    return at(z, (batch, n0 * R * m1 + ASIDE // like.itemsize), like)
 
 
 @leaf
