@@ -26,6 +26,7 @@ from rankscope.vectors import (
     store,
     store_rows,
     turn_square,
+    zero_rows,
 )
 
 
@@ -52,28 +53,39 @@ def whole_of(n: int, itemsize: int) -> int:
 @leaf
 def add_product(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int) -> None:
     """C += A B for A (m×p) and B (p×n); n is of whole vectors, and columns of B and C lie side by side."""
+    _multiply(C, A, B, m, p, n, True)
+
+
+@leaf
+def product(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int) -> None:
+    """C ← A B likewise."""
+    _multiply(C, A, B, m, p, n, False)
+
+
+@leaf
+def _multiply(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int, more: bool) -> None:
     width, at = lanes(B.entries), 0
     while at < n:
         left = n - at
         if left in (2 * width, 4 * width):
-            _add(C, A, B, m, p, at, TWO)
+            _columns(C, A, B, m, p, at, TWO, more)
             at += 2 * width
         elif left == width:
-            _add(C, A, B, m, p, at, ONE)
+            _columns(C, A, B, m, p, at, ONE, more)
             at += width
         else:
-            _add(C, A, B, m, p, at, THREE)
+            _columns(C, A, B, m, p, at, THREE, more)
             at += 3 * width
 
 
 @leaf
-def _add(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, at: int, many: tuple[int, ...]) -> None:
-    """The columns of C from ``at`` on, as many vectors as ``many`` stands for."""
+def _columns(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, at: int, many: tuple[int, ...], more: bool) -> None:
+    """The columns of C from ``at`` on, as many vectors as ``many`` stands for; to what is there if there is more."""
     a, b, c = A.entries, B.entries, C.entries
     for i in range(0, m, ROWS):
         # Rows beyond the last one are the last one again: it is written more than once, and the same.
         left, to = rows_from(A.start + i * A.row, A.row, m - i), rows_from(C.start + i * C.row, C.row, m - i)
-        sums, k, below = load_rows(c, to, at, many), 0, B.start + at
+        sums, k, below = load_rows(c, to, at, many) if more else zero_rows(c, many), 0, B.start + at
         for _ in range(p):
             sums = add_outer(sums, a, left, k, load(b, below, many))
             k, below = k + A.column, below + B.row

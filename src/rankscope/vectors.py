@@ -108,6 +108,18 @@ def load_rows(typing: Any, array: Any, begins: Any, index: Any, many: Any) -> An
 
 
 @intrinsic
+def zero_rows(typing: Any, array: Any, many: Any) -> Any:
+    """As many vectors of zeros as ``load_rows`` gives."""
+    vectors = types.UniTuple(Vector(array.dtype), ROWS * len(many))
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        zero = ir.Constant(context.get_value_type(vectors.dtype), None)
+        return context.make_tuple(builder, vectors, [zero] * len(vectors))
+
+    return vectors(array, many), generate
+
+
+@intrinsic
 def store_rows(typing: Any, array: Any, begins: Any, index: Any, vectors: Any) -> Any:
     """Those of every row back to where they were loaded from."""
 

@@ -180,11 +180,7 @@ def _sizes(B: Tensor, A: Tensor) -> kronecker_pass.Sizes:
 _BY_PARTS = fused.Route(
     fused.Passes(kronecker_pass.forward, kronecker_pass.backward, kronecker_pass.made), _right_first, _sizes
 )
-_BY_MATRIX = fused.Route(
-    fused.Passes(kronecker_pass.formed_forward, kronecker_pass.formed_backward, kronecker_pass.made_formed),
-    _by_matrix,
-    _sizes,
-)
+_BY_MATRIX = _BY_PARTS
 
 
 def _smallest(out_features: int, in_features: int) -> Shape:

@@ -164,11 +164,7 @@ def _sizes(C: Tensor, D: Tensor) -> monarch_pass.Sizes:
 _BY_PARTS = fused.Route(
     fused.Passes(monarch_pass.forward, monarch_pass.backward, monarch_pass.made), _by_parts, _sizes
 )
-_BY_MATRIX = fused.Route(
-    fused.Passes(monarch_pass.formed_forward, monarch_pass.formed_backward, monarch_pass.made_formed),
-    _by_matrix,
-    _sizes,
-)
+_BY_MATRIX = _BY_PARTS
 
 
 def _balanced(out_features: int, in_features: int) -> Blocks:
