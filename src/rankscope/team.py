@@ -25,15 +25,15 @@ _Work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _Team = ctypes.CFUNCTYPE(None, _Work, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
 _Member = ctypes.CFUNCTYPE(ctypes.c_int)
 _pools: dict[int, ThreadPoolExecutor] = {}
-_started: set[int] = set()
-"""The processes in which there has been a team."""
+_started = False
+"""Whether there has been a team."""
 
 
 def size() -> int:
     """How many threads work together: torch's number of them (``torch.set_num_threads``)."""
+    global _started
     threads = torch.get_num_threads()
-    if threads > 1:
-        _started.add(os.getpid())
+    _started = _started or threads > 1
     return threads
 
 

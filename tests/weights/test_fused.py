@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import laws
 from rankscope import team
-from rankscope.weights import Kronecker, Monarch, StructuredLinear, fused
+from rankscope.weights import Kronecker, LowRank, Monarch, StructuredLinear, fused
 
 MAKE = {
     "kronecker": lambda: Kronecker(64, 64),
@@ -16,6 +16,9 @@ MAKE = {
     "kronecker, odd": lambda: Kronecker(21, 55, 3, left_shape=(7, 11)),
     "kronecker, many blocks": lambda: Kronecker(640, 512, 2, left_shape=(20, 16)),
     "kronecker, from the left": lambda: Kronecker(24, 24, 2, left_shape=(2, 12)),
+    "low rank": lambda: LowRank(48, 64, 8),
+    "low rank, odd": lambda: LowRank(21, 55, 19),
+    "low rank, many blocks": lambda: LowRank(300, 520, 64),
     "monarch": lambda: Monarch(64, 64),
     "monarch, rank three": lambda: Monarch(30, 42, 3, blocks=(6, 7)),
     "monarch, many blocks": lambda: Monarch(1024, 2048),
@@ -48,13 +51,11 @@ def test_product_and_gradients_are_those_of_the_matrix(structure, batch, threads
     asked = [x.requires_grad_(), bias.requires_grad_(), *structure.parameters()]
     y = nn.functional.linear(x, structure.matrix(), bias)
     expected = y.detach(), *torch.autograd.grad(y, asked, dy)
-    for route in (structure.multiply, structure._formed):
-        y = route(x, bias)
-        assert largest((y.detach(), *torch.autograd.grad(y, asked, dy)), expected) < BOTH[dtype]
+    y = structure.multiply(x, bias)
+    assert largest((y.detach(), *torch.autograd.grad(y, asked, dy)), expected) < BOTH[dtype]
 
 
-@pytest.mark.parametrize("name", ["multiply", "_formed"])
-def test_derivatives_of_derivatives(structure, name):
+def test_derivatives_of_derivatives(structure):
     if structure.in_features > 100:
         pytest.skip("finite differences of many entries")
     structure = structure.double()
@@ -62,7 +63,7 @@ def test_derivatives_of_derivatives(structure, name):
     parts = dict(structure.named_parameters())
 
     def run(x, bias, *values):
-        structure.forward = getattr(structure, name)
+        structure.forward = structure.multiply
         return functional_call(structure, dict(zip(parts, values, strict=True)), (x, bias))
 
     given = (x, bias, *(part.detach().requires_grad_() for part in parts.values()))
@@ -95,12 +96,11 @@ def test_inputs_and_gradients_may_lie_in_any_order(structure):
 def test_functions_are_transformed_like_operations(structure):
     structure = structure.double()
     X, W = normal(4, 3, structure.in_features), structure.matrix()
-    for route in (structure.multiply, structure._formed):
-        assert torch.allclose(vmap(route)(X), X @ W.mT, atol=1e-12)
-        gradient = grad(lambda x, route=route: route(x).sum())(X[0])
-        assert torch.allclose(gradient, W.sum(0).expand_as(gradient), atol=1e-12)
-        y, tangent = jvp(route, (X[0],), (X[1],))
-        assert torch.allclose(torch.cat([y, tangent]), torch.cat([X[0], X[1]]) @ W.mT, atol=1e-12)
+    assert torch.allclose(vmap(structure.multiply)(X), X @ W.mT, atol=1e-12)
+    gradient = grad(lambda x: structure.multiply(x).sum())(X[0])
+    assert torch.allclose(gradient, W.sum(0).expand_as(gradient), atol=1e-12)
+    y, tangent = jvp(structure.multiply, (X[0],), (X[1],))
+    assert torch.allclose(torch.cat([y, tangent]), torch.cat([X[0], X[1]]) @ W.mT, atol=1e-12)
 
 
 def test_others_that_look_on_see_operations(structure):
@@ -117,9 +117,8 @@ def test_the_passes_are_taken_where_they_are_meant_for(structure, monkeypatch):
     step = fused._step
     monkeypatch.setattr(fused, "_step", lambda *given: taken.append(given) or step(*given))
     x = normal(8, structure.in_features, dtype=torch.float32)
-    left_first = structure._orders()[0] < structure._orders()[1] if isinstance(structure, Kronecker) else False
     structure.multiply(x)
-    assert bool(taken) != left_first
+    assert bool(taken) != getattr(structure, "_from_left", False)
     assert not fused._takes(x.to("meta"), *structure.parameters(), None)
     assert not fused._takes(x.half(), *structure.parameters(), None)
     assert not fused._takes(x.double(), *structure.parameters(), None)

@@ -39,7 +39,7 @@ def test_forward_takes_a_cheaper_route_than_the_matrix_where_there_is_one():
     full(torch.ones(100, 6))
 
 
-@pytest.mark.parametrize(("terms", "formed"), [(1, False), (4, False), (5, True)])
+@pytest.mark.parametrize(("terms", "formed"), [(1, False), (4, False), (7, True)])
 def test_a_kronecker_sum_of_many_terms_forms_its_matrix_although_it_counts_fewer_operations(terms, formed):
     structure = Kronecker(256, 256, terms)
     assert structure.multiply_flops(256) < structure.matrix_flops() + 2 * 256**3
@@ -60,7 +60,7 @@ def test_both_orders_of_a_kronecker_product_agree():
     assert torch.allclose(single.matrix(), torch.kron(A, B), atol=1e-14)
 
 
-@pytest.mark.parametrize("overhead", [-(10**9), 10**9], ids=["through the parts", "W formed"])
+@pytest.mark.parametrize("overhead", [10**9, -(10**9)], ids=["through the parts", "W formed"])
 def test_gradients_are_those_of_finite_differences(make, overhead):
     structure = make((6, 4))
     structure.overhead = overhead

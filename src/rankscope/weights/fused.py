@@ -57,27 +57,29 @@ def apply(route: Route, x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) ->
 class _Step(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
-        route, *inputs = given
-        x, P, Q, b = _side_by_side(inputs)
-        like, batch, sizes = LIKE[x.dtype], x.shape[0], route.sizes(P, Q)
-        shape, between = route.passes.made(batch, sizes, like.itemsize)
+        route, x, P, Q, bias = given
+        X, p, q, b = _flat(x), _flat(P), _flat(Q), None if bias is None else _flat(bias)
+        like, batch, sizes, passes = LIKE[x.dtype], x.shape[0], route.sizes(P, Q), route.passes
+        shape, between = passes.made(batch, sizes, like.itemsize)
         y, z = x.new_empty(shape), x.new_empty(between)
-        route.passes.forward(like, sizes, batch, *map(_address, (x, P, Q, b, y, z)), team.size())
+        places = X.data_ptr(), p.data_ptr(), q.data_ptr(), 0 if b is None else b.data_ptr(), y.data_ptr(), z.data_ptr()
+        passes.forward(like, sizes, batch, *places, team.size())
         ctx.route, ctx.sizes = route, sizes
-        ctx.save_for_backward(*inputs, z)
+        ctx.save_for_backward(x, P, Q, bias, z)
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        *inputs, z = ctx.saved_tensors
-        needed = ctx.needs_input_grad[1:]
+        x, P, Q, bias, z = ctx.saved_tensors
+        _, *needed = ctx.needs_input_grad
         if torch.is_grad_enabled():
-            return None, *_differentiable(ctx.route.operations, inputs, needed, gradients[0])
-        dy, x, P, Q = _side_by_side((*gradients, *inputs[:3]))
-        dx, dP, dQ = torch.empty_like(x) if needed[0] else None, torch.empty_like(P), torch.empty_like(Q)
-        db = dy.new_empty(dy.shape[1])
-        places = map(_address, (dy, x, z, P, Q, dx, dP, dQ, db))
-        ctx.route.passes.backward(LIKE[x.dtype], ctx.sizes, x.shape[0], *places, team.size())
+            return None, *_differentiable(ctx.route.operations, (x, P, Q, bias), needed, gradients[0])
+        dY, X, p, q = _flat(gradients[0]), _flat(x), _flat(P), _flat(Q)
+        dx, dP, dQ = torch.empty_like(X) if needed[0] else None, torch.empty_like(p), torch.empty_like(q)
+        db = dY.new_empty(dY.shape[1])
+        given = dY.data_ptr(), X.data_ptr(), z.data_ptr(), p.data_ptr(), q.data_ptr()
+        found = 0 if dx is None else dx.data_ptr(), dP.data_ptr(), dQ.data_ptr(), db.data_ptr()
+        ctx.route.passes.backward(LIKE[x.dtype], ctx.sizes, x.shape[0], *given, *found, team.size())
         return None, dx, dP if needed[1] else None, dQ if needed[2] else None, db if needed[3] else None
 
 
@@ -95,12 +97,9 @@ def _differentiable(
     return [next(found) if needs else None for needs in needed]
 
 
-def _side_by_side(tensors: Sequence[Any]) -> list[Any]:
-    return [tensor if tensor is None or tensor.is_contiguous() else tensor.contiguous() for tensor in tensors]
-
-
-def _address(tensor: Tensor | None) -> Address:
-    return 0 if tensor is None else tensor.data_ptr()
+def _flat(tensor: Tensor) -> Tensor:
+    """Its numbers side by side."""
+    return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
 def _takes(x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> bool:

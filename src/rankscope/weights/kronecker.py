@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from rankscope.spectra import singular_values
 from rankscope.weights import fused, kronecker_pass
 from rankscope.weights.structure import (
-    SMALL,
-    SMALL_PRODUCTS,
     Nearest,
     Structure,
     added,
@@ -51,8 +49,8 @@ class Kronecker(Structure):
             out of range.
     """
 
-    overhead = SMALL_PRODUCTS
-    slowness = 1.5  # Small products, regrouped between: measured at 256 to 1,024 wide, 1 to 8 terms.
+    overhead = 4_000_000  # Measured at 64 to 256 wide.
+    slowness = 1.75  # Small products: measured at 64 to 1,024 wide, 1 to 8 terms.
 
     def __init__(
         self,
@@ -71,6 +69,8 @@ class Kronecker(Structure):
         self.terms = check_range("terms", terms, 1, min(o1 * i1, o2 * i2), why=sizes)
         self.A = nn.Parameter(torch.empty(terms, o1, i1))
         self.B = nn.Parameter(torch.empty(terms, o2, i2))
+        left_first, right_first = self._orders()
+        self._from_left = left_first < right_first
         self.reset_parameters(generator)
 
     @classmethod
@@ -83,15 +83,7 @@ class Kronecker(Structure):
         return _matrix(self.A, self.B)
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        left_first, right_first = self._orders()
-        if left_first < right_first:
-            return self._left_first(x, bias)
-        return fused.apply(_BY_PARTS, x, self.B, self.A, bias)
-
-    def _formed(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        if 2 * x.numel() * self.out_features > SMALL:
-            return super()._formed(x, bias)
-        return fused.apply(_BY_MATRIX, x, self.B, self.A, bias)
+        return self._left_first(x, bias) if self._from_left else fused.apply(_BY_PARTS, x, self.B, self.A, bias)
 
     def _left_first(self, x: Tensor, bias: Tensor | None) -> Tensor:
         (o1, i1), (o2, i2), K = self.left_shape, self.right_shape, self.terms
@@ -157,10 +149,6 @@ def _matrix(A: Tensor, B: Tensor) -> Tensor:
     return rearranged.view(o1, i1, o2, i2).transpose(1, 2).reshape(o1 * o2, i1 * i2)
 
 
-def _by_matrix(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Tensor:
-    return F.linear(x, _matrix(A, B), bias)
-
-
 def _right_first(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Tensor:
     # Two products, with the terms side by side in one and summed over by the other. The second is one of matrices for
     # each x, whose results lie as they are wanted; one product for all of them would have to be transposed.
@@ -180,7 +168,6 @@ def _sizes(B: Tensor, A: Tensor) -> kronecker_pass.Sizes:
 _BY_PARTS = fused.Route(
     fused.Passes(kronecker_pass.forward, kronecker_pass.backward, kronecker_pass.made), _right_first, _sizes
 )
-_BY_MATRIX = _BY_PARTS
 
 
 def _smallest(out_features: int, in_features: int) -> Shape:

@@ -20,8 +20,6 @@ from torch import Tensor, nn
 from rankscope.spectra import spectrum
 from rankscope.weights import fused, monarch_pass
 from rankscope.weights.structure import (
-    SMALL,
-    SMALL_PRODUCTS,
     Nearest,
     Structure,
     added,
@@ -56,7 +54,7 @@ class Monarch(Structure):
             of range.
     """
 
-    overhead = SMALL_PRODUCTS
+    overhead = 4_000_000  # Measured at 64 to 256 wide.
 
     def __init__(
         self,
@@ -87,11 +85,6 @@ class Monarch(Structure):
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         return fused.apply(_BY_PARTS, x, self.C, self.D, bias)
-
-    def _formed(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        if 2 * x.numel() * self.out_features > SMALL:
-            return super()._formed(x, bias)
-        return fused.apply(_BY_MATRIX, x, self.C, self.D, bias)
 
     def matrix_flops(self) -> int:
         return 2 * self.rank * self.out_features * self.in_features
@@ -141,10 +134,6 @@ def _matrix(C: Tensor, D: Tensor) -> Tensor:
     return W.reshape(W.shape[0] * W.shape[1], W.shape[2] * W.shape[3])
 
 
-def _by_matrix(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> Tensor:
-    return F.linear(x, _matrix(C, D), bias)
-
-
 def _by_parts(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> Tensor:
     # Each step is one batch of products of matrices that lie as they are needed, forwards and backwards: the inputs are
     # regrouped within each x, which is quicker than a transposition of them all.
@@ -164,7 +153,6 @@ def _sizes(C: Tensor, D: Tensor) -> monarch_pass.Sizes:
 _BY_PARTS = fused.Route(
     fused.Passes(monarch_pass.forward, monarch_pass.backward, monarch_pass.made), _by_parts, _sizes
 )
-_BY_MATRIX = _BY_PARTS
 
 
 def _balanced(out_features: int, in_features: int) -> Blocks:

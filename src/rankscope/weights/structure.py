@@ -37,7 +37,7 @@ class Structure(nn.Module, ABC):
         self._cheaper: dict[int, bool] = {}  # Whether `multiply` is, for a batch of so many vectors.
 
     overhead: ClassVar[int] = 0
-    """What the calls of `multiply` cost beside one product, in floating-point operations of the same time."""
+    """What the calls of `matrix` cost beside one product, in floating-point operations of the same time."""
 
     slowness: ClassVar[float] = 1
     """How many operations of one large product take the time of one of `multiply`."""
@@ -88,13 +88,9 @@ class Structure(nn.Module, ABC):
         batch = x.numel() // self.in_features
         cheaper = self._cheaper.get(batch)
         if cheaper is None:
-            by_parts = self.slowness * self.multiply_flops(batch) + self.overhead
-            cheaper = self._cheaper[batch] = by_parts <= self._dense_flops(batch)
-        return self.multiply(x, bias) if cheaper else self._formed(x, bias)
-
-    def _formed(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """x Wᵀ + b, W formed."""
-        return F.linear(x, self.matrix(), bias)
+            by_parts, formed = self.slowness * self.multiply_flops(batch), self._dense_flops(batch) + self.overhead
+            cheaper = self._cheaper[batch] = by_parts <= formed
+        return self.multiply(x, bias) if cheaper else F.linear(x, self.matrix(), bias)
 
     @property
     def num_parameters(self) -> int:
@@ -155,12 +151,6 @@ def nearest(structure: S, W: Tensor) -> Nearest[S]:
     """The structure moved to W's device and precision and to its nearest there."""
     moved = structure.to(device=W.device, dtype=W.dtype)
     return Nearest(moved, moved.set_nearest(W))
-
-
-SMALL = 2**23
-"""Floating-point operations of a product below which calls cost more than it does."""
-SMALL_PRODUCTS = 4_000_000
-"""The overhead of a route through batches of small products (measured at 64 to 256 wide)."""
 
 
 def added(shift: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
