@@ -72,7 +72,8 @@ def together(typing: Any, function: Any, parts: Any, threads: Any, arguments: An
         work = _loop(context, builder.module, function, called, shared.type)
         kind = ir.FunctionType(ir.VoidType(), [work.type, pointer, unsigned, unsigned])
         team = cgutils.get_or_insert_function(builder.module, kind, _TEAM)
-        many = builder.trunc(threads, unsigned)
+        fewer = builder.icmp_signed("<", parts, threads)
+        many = builder.trunc(builder.select(fewer, parts, threads), unsigned)
         builder.call(team, [work, builder.bitcast(data, pointer), many, ir.Constant(unsigned, 0)])
         failed = builder.load(cgutils.gep_inbounds(builder, data, 0, 3))
         with builder.if_then(builder.icmp_signed(">=", failed, one), likely=False):

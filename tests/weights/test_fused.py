@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import laws
 from rankscope import team
-from rankscope.weights import Kronecker, LowRank, Monarch, StructuredLinear, fused
+from rankscope.weights import Kronecker, Monarch, StructuredLinear, fused
 
 MAKE = {
     "kronecker": lambda: Kronecker(64, 64),
@@ -16,9 +16,6 @@ MAKE = {
     "kronecker, odd": lambda: Kronecker(21, 55, 3, left_shape=(7, 11)),
     "kronecker, many blocks": lambda: Kronecker(640, 512, 2, left_shape=(20, 16)),
     "kronecker, from the left": lambda: Kronecker(24, 24, 2, left_shape=(2, 12)),
-    "low rank": lambda: LowRank(48, 64, 8),
-    "low rank, odd": lambda: LowRank(21, 55, 19),
-    "low rank, many blocks": lambda: LowRank(300, 520, 64),
     "monarch": lambda: Monarch(64, 64),
     "monarch, rank three": lambda: Monarch(30, 42, 3, blocks=(6, 7)),
     "monarch, many blocks": lambda: Monarch(1024, 2048),

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankscope.spectra import singular_values
-from rankscope.weights import fused, low_rank_pass
 from rankscope.weights.structure import (
     Nearest,
     Structure,
@@ -59,7 +58,7 @@ class LowRank(Structure):
         return self.U @ self.V.mT
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return fused.apply(_BY_PARTS, x, self.V, self.U, bias)
+        return F.linear(x @ self.V, self.U, bias)
 
     def matrix_flops(self) -> int:
         return 2 * self.out_features * self.in_features * self.rank
@@ -97,14 +96,3 @@ class LowRank(Structure):
         root = sigma[: self.rank].sqrt()
         self.U.copy_(U[:, : self.rank] * root)
         self.V.copy_(Vt[: self.rank].mT * root)
-
-
-def _by_parts(x: Tensor, V: Tensor, U: Tensor, bias: Tensor | None) -> Tensor:
-    return F.linear(x @ V, U, bias)
-
-
-def _sizes(V: Tensor, U: Tensor) -> low_rank_pass.Sizes:
-    return U.shape[0], *V.shape
-
-
-_BY_PARTS = fused.Route(fused.Passes(low_rank_pass.forward, low_rank_pass.backward, low_rank_pass.made), _by_parts, _sizes)

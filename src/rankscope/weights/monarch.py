@@ -150,9 +150,7 @@ def _sizes(C: Tensor, D: Tensor) -> monarch_pass.Sizes:
     return m1, m0, n0, R, D.shape[3]
 
 
-_BY_PARTS = fused.Route(
-    fused.Passes(monarch_pass.forward, monarch_pass.backward, monarch_pass.made), _by_parts, _sizes
-)
+_BY_PARTS = fused.Route(fused.Passes(monarch_pass.forward, monarch_pass.backward, monarch_pass.made), _by_parts, _sizes)
 
 
 def _balanced(out_features: int, in_features: int) -> Blocks:
