@@ -25,22 +25,21 @@ _Work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _Team = ctypes.CFUNCTYPE(None, _Work, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
 _Member = ctypes.CFUNCTYPE(ctypes.c_int)
 _pools: dict[int, ThreadPoolExecutor] = {}
-_started = False
-"""Whether there has been a team."""
+_sizes: set[int] = set()
+"""Of the teams that there have been."""
 
 
 def size() -> int:
     """How many threads work together: torch's number of them (``torch.set_num_threads``)."""
-    global _started
     threads = torch.get_num_threads()
-    _started = _started or threads > 1
+    _sizes.add(threads)
     return threads
 
 
 def _after_fork() -> None:
     """A fork keeps no threads, and OpenMP would wait for them for ever: torch's operations and ours go on alone."""
     _pools.clear()
-    if _started:
+    if any(threads > 1 for threads in _sizes):
         torch.set_num_threads(1)
 
 

@@ -119,3 +119,15 @@ def test_the_passes_are_taken_where_they_are_meant_for(structure, monkeypatch):
     assert not fused._takes(x.to("meta"), *structure.parameters(), None)
     assert not fused._takes(x.half(), *structure.parameters(), None)
     assert not fused._takes(x.double(), *structure.parameters(), None)
+
+
+def test_parts_of_other_sizes_are_refused_and_not_read_beyond_their_ends(structure):
+    layer = StructuredLinear(structure)
+    x = normal(8, layer.in_features, dtype=torch.float32)
+    for name, part in structure.named_parameters():
+        shorter = part.detach()[:, :1] if part.shape[1] > 1 else part.detach()[:, :, :1]
+        setattr(structure, name, nn.Parameter(shorter.contiguous()))
+        with pytest.raises(RuntimeError):
+            layer(x)
+        setattr(structure, name, part)
+    assert not fused._takes(x, *(part.to("meta") for part in structure.parameters()), None)

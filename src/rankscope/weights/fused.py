@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._C import _is_tracing, _len_torch_dispatch_stack
+from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import forward_ad
 
 from rankscope import team
@@ -24,7 +26,7 @@ class Passes(NamedTuple):
     """Both passes over a batch, for a structure of two parts P and Q of such sizes."""
 
     forward: Callable[[Array, Sizes, int, Address, Address, Address, Address, Address, Address, int], None]
-    """(like, sizes, batch, x, P, Q, b, y, z, team): y and what lies between, z, are to be filled; b may be 0, for none."""
+    """(like, sizes, batch, x, P, Q, b, y, z, team): y and what lies between, z, are to be filled; b may be 0: none."""
     backward: Callable[..., None]
     """(like, sizes, batch, ∂y, x, z, P, Q, ∂x, ∂P, ∂Q, ∂b, team): the gradients are to be filled; ∂x may be 0."""
     made: Callable[[int, Sizes, int], tuple[tuple[int, int], int]]
@@ -40,26 +42,27 @@ class Route(NamedTuple):
 
     passes: Passes
     operations: Operations
-    sizes: Callable[[Tensor, Tensor], Sizes]
-    """(P, Q): what there is to know of their shapes."""
+    sizes: Callable[[Tensor, Tensor, Tensor, Tensor | None], Sizes | None]
+    """(x, P, Q, b): what there is to know of their shapes; nothing if they do not fit."""
 
 
 def apply(route: Route, x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> Tensor:
     """y (…, out) for x (…, in), by the passes where they can take it."""
-    if not _takes(x, P, Q, bias):
+    sizes = route.sizes(x, P, Q, bias) if _takes(x, P, Q, bias) else None
+    if sizes is None:
         return route.operations(x, P, Q, bias)
     if x.ndim == 2:
-        return _step(route, x, P, Q, bias)
-    y = _step(route, x.reshape(-1, x.shape[-1]), P, Q, bias)
+        return _step(route, sizes, x, P, Q, bias)
+    y = _step(route, sizes, x.reshape(-1, x.shape[-1]), P, Q, bias)
     return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 class _Step(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
-        route, x, P, Q, bias = given
+        route, sizes, x, P, Q, bias = given
         X, p, q, b = _flat(x), _flat(P), _flat(Q), None if bias is None else _flat(bias)
-        like, batch, sizes, passes = LIKE[x.dtype], x.shape[0], route.sizes(P, Q), route.passes
+        like, batch, passes = LIKE[x.dtype], x.shape[0], route.passes
         shape, between = passes.made(batch, sizes, like.itemsize)
         y, z = x.new_empty(shape), x.new_empty(between)
         places = X.data_ptr(), p.data_ptr(), q.data_ptr(), 0 if b is None else b.data_ptr(), y.data_ptr(), z.data_ptr()
@@ -71,16 +74,16 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         x, P, Q, bias, z = ctx.saved_tensors
-        _, *needed = ctx.needs_input_grad
+        _, _, *needed = ctx.needs_input_grad
         if torch.is_grad_enabled():
-            return None, *_differentiable(ctx.route.operations, (x, P, Q, bias), needed, gradients[0])
+            return None, None, *_differentiable(ctx.route.operations, (x, P, Q, bias), needed, gradients[0])
         dY, X, p, q = _flat(gradients[0]), _flat(x), _flat(P), _flat(Q)
         dx, dP, dQ = torch.empty_like(X) if needed[0] else None, torch.empty_like(p), torch.empty_like(q)
         db = dY.new_empty(dY.shape[1])
         given = dY.data_ptr(), X.data_ptr(), z.data_ptr(), p.data_ptr(), q.data_ptr()
         found = 0 if dx is None else dx.data_ptr(), dP.data_ptr(), dQ.data_ptr(), db.data_ptr()
         ctx.route.passes.backward(LIKE[x.dtype], ctx.sizes, x.shape[0], *given, *found, team.size())
-        return None, dx, dP if needed[1] else None, dQ if needed[2] else None, db if needed[3] else None
+        return None, None, dx, dP if needed[1] else None, dQ if needed[2] else None, db if needed[3] else None
 
 
 _step = super(torch.autograd.Function, _Step).apply
@@ -109,14 +112,17 @@ def _takes(x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> bool:
         kind in LIKE
         and kind is P.dtype is Q.dtype is (kind if bias is None else bias.dtype)
         and x.is_cpu
+        and P.is_cpu
+        and Q.is_cpu
+        and (bias is None or bias.is_cpu)
         and type(x) in _PLAIN
         and type(P) in _PLAIN
         and x.numel() > 0
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and not torch._C._len_torch_dispatch_stack()
+        and peek_interpreter_stack() is None
+        and not _len_torch_dispatch_stack()
         and not torch.is_autocast_enabled("cpu")
         and forward_ad._current_level < 0
-        and not torch._C._is_tracing()
+        and not _is_tracing()
         and not torch.compiler.is_compiling()
     )
 

@@ -160,9 +160,10 @@ def _right_first(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Tensor
     return Y.reshape(*x.shape[:-1], o1 * o2)
 
 
-def _sizes(B: Tensor, A: Tensor) -> kronecker_pass.Sizes:
-    (K, o1, i1), (_, o2, i2) = A.shape, B.shape
-    return K, o1, i1, o2, i2
+def _sizes(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> kronecker_pass.Sizes | None:
+    (K, o1, i1), (terms, o2, i2) = A.shape, B.shape
+    fit = terms == K and x.shape[-1] == i1 * i2 and (bias is None or bias.numel() == o1 * o2)
+    return (K, o1, i1, o2, i2) if fit else None
 
 
 _BY_PARTS = fused.Route(

@@ -145,9 +145,10 @@ def _by_parts(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> Tensor:
     return Y.flatten(0, 1).mT.reshape(*x.shape[:-1], n0 * n1)
 
 
-def _sizes(C: Tensor, D: Tensor) -> monarch_pass.Sizes:
-    m1, m0, n0, R = C.shape
-    return m1, m0, n0, R, D.shape[3]
+def _sizes(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> monarch_pass.Sizes | None:
+    (m1, m0, n0, R), n1 = C.shape, D.shape[3]
+    fit = D.shape[:3] == (n0, R, m1) and x.shape[-1] == m0 * m1 and (bias is None or bias.numel() == n0 * n1)
+    return (m1, m0, n0, R, n1) if fit else None
 
 
 _BY_PARTS = fused.Route(fused.Passes(monarch_pass.forward, monarch_pass.backward, monarch_pass.made), _by_parts, _sizes)
