@@ -24,6 +24,10 @@ Sizes = tuple[int, int, int, int, int]
 """K, o₁, i₁, o₂ and i₂."""
 
 
+KEPT = 32
+"""Numbers in a row of B, from which on it takes longer to compute Z again than to keep it."""
+
+
 class Room(NamedTuple):
     """What the way back needs for itself, a row for each part."""
 
@@ -32,12 +36,14 @@ class Room(NamedTuple):
     dz: Array
     dx: Array
     last: Array
+    z: Array
 
 
 def made(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]:
-    """The shape of Y, and how many numbers Z has."""
-    K, o1, i1, o2, _ = sizes
-    return (batch, o1 * o2), blocks_of(batch) * whole_of(i1 * K, itemsize) * o2 * BESIDE
+    """The shape of Y, and how many numbers Z has if it is kept."""
+    K, o1, i1, o2, i2 = sizes
+    blocks = blocks_of(batch) if i2 >= KEPT else 0
+    return (batch, o1 * o2), blocks * whole_of(i1 * K, itemsize) * o2 * BESIDE
 
 
 @compiled
@@ -47,7 +53,7 @@ def forward(like: Array, sizes: Sizes, batch: int, x: int, p: int, q: int, b: in
     X, B, A = at(x, (batch, i1 * i2), like), at(p, (K * o2 * i2,), like), at(q, (K, o1, i1), like)
     bias, Y, Z = at_or_zeros(b, o1 * o2, like), at(y, (batch, o1 * o2), like), _between(z, sizes, batch, like)
     parts = parts_of(batch, _each(sizes), team)
-    room = rooms(parts, i1 * i2 * BESIDE, X), rooms(parts, o1 * o2 * BESIDE, X)
+    room = rooms(parts, i1 * i2 * BESIDE, X), rooms(parts, o1 * o2 * BESIDE, X), rooms(parts, Z.shape[1], X)
     together(_forward, parts, team, (parts, X, B, _in_one_row(A), sizes, bias, Z, Y, room))
 
 
@@ -62,20 +68,27 @@ def _forward(
     bias: Array,
     Z: Array,
     Y: Array,
-    room: tuple[Array, Array],
+    room: tuple[Array, Array, Array],
 ) -> None:
     K, o1, i1, o2, i2 = sizes
     xs, ys, row = room[0][part], room[1][part], o2 * BESIDE
     for block in range(*share(part, parts, len(X))):
-        z, begin = Z[block], block * BESIDE
+        z, begin = Z[block] if len(Z) else room[2][part], block * BESIDE
         lay(xs, X, begin)
-        for p in range(i1):
-            to, rows = Matrix(z, p * K * row, BESIDE, 1), Matrix(xs, p * i2 * BESIDE, BESIDE, 1)
-            product(to, Matrix(B, 0, i2, 1), rows, K * o2, i2, BESIDE)
-        z[i1 * K * row :] = 0
+        _inner(z, xs, B, sizes)
         begin_with(ys, bias)
         add_product(Matrix(ys, 0, row, 1), Matrix(A, 0, i1 * K, 1), Matrix(z, 0, row, 1), o1, i1 * K, row)
         take(Y, begin, ys)
+
+
+@leaf
+def _inner(z: Array, xs: Array, B: Array, sizes: Sizes) -> None:
+    """Z of a block, and zeros in the rows to spare."""
+    K, _, i1, o2, i2 = sizes
+    for p in range(i1):
+        to, rows = Matrix(z, p * K * o2 * BESIDE, BESIDE, 1), Matrix(xs, p * i2 * BESIDE, BESIDE, 1)
+        product(to, Matrix(B, 0, i2, 1), rows, K * o2, i2, BESIDE)
+    z[i1 * K * o2 * BESIDE :] = 0
 
 
 @compiled
@@ -107,6 +120,7 @@ def backward(
         rooms(parts, i1 * K * row, X),
         rooms(parts, i1 * i2 * BESIDE, X),
         rooms(parts, BESIDE * i1 * i2 + v, X),
+        rooms(parts, Z.shape[1], X),
     )
     together(_backward, parts, team, (parts, dY, X, Z, B, _in_one_row(A), sizes, dX, dAs, dBs, dbs, room))
     rows = np.empty((o1, u), like.dtype)
@@ -142,8 +156,11 @@ def _backward(
         many = min(BESIDE, len(X) - begin)
         lay(ys, dY, begin)
         add_vectors(bias, dY, begin)
-        outer = Matrix(ys, 0, row, 1)
-        turn(Matrix(turned, 0, u, 1), Matrix(Z[block], 0, row, 1), u, row)
+        outer, z = Matrix(ys, 0, row, 1), Z[block] if len(Z) else room.z[part]
+        if not len(Z):
+            lay(dx, X, begin)
+            _inner(z, dx, B, sizes)
+        turn(Matrix(turned, 0, u, 1), Matrix(z, 0, row, 1), u, row)
         add_product(Matrix(dA, 0, u, 1), outer, Matrix(turned, 0, u, 1), o1, row, u)
         product(Matrix(dz, 0, row, 1), Matrix(A, 0, 1, i1 * K), outer, i1 * K, o1, row)
         given, start = x, begin * i
@@ -168,9 +185,9 @@ def _each(sizes: Sizes) -> int:
 
 @inner
 def _between(z: int, sizes: Sizes, batch: int, like: Array) -> Array:
-    """Z, a row for each block, with rows to spare for whole vectors of them."""
-    K, _, i1, o2, _ = sizes
-    return at(z, (-(-batch // BESIDE), whole(i1 * K, like) * o2 * BESIDE), like)
+    """Z, a row for each block if it is kept, with rows to spare for whole vectors of them."""
+    K, _, i1, o2, i2 = sizes
+    return at(z, (-(-batch // BESIDE) if i2 >= KEPT else 0, whole(i1 * K, like) * o2 * BESIDE), like)
 
 
 @inner
