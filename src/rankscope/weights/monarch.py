@@ -14,7 +14,6 @@ import math
 from typing import Self, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankscope.spectra import spectrum

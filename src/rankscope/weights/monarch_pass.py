@@ -1,4 +1,4 @@
-"""y = W x for W made of two block-diagonal matrices, and its derivative, compiled: BESIDE vectors at a time, side by side.
+"""y = W x for W made of two block-diagonal matrices, and its derivative, compiled: BESIDE vectors side by side.
 
 Each x is a matrix X (m₀×m₁), and y is Y (n₀×n₁). With C[m₁] (m₀ × n₀R) and D[n₀] (R m₁ × n₁),
 
