@@ -8,7 +8,7 @@ Its columns do not interact, so they move side by side (``lanes``), parts of the
 import numpy as np
 
 from rankscope.compiled import Array, compiled, inner
-from rankscope.nmf.columns import add_gram
+from rankscope.nmf.columns import add_gram, room_for_gram
 from rankscope.nmf.lanes import (
     load_lanes,
     move_lanes,
@@ -20,7 +20,7 @@ from rankscope.nmf.lanes import (
     violation_of,
 )
 from rankscope.nmf.rules.rule import Move
-from rankscope.nmf.tiles import LANES, inner_product, room_for_rows, symmetric, to_rows, width_of
+from rankscope.nmf.tiles import LANES, inner_product, room_for_rows, symmetric, to_rows
 from rankscope.team import together
 from rankscope.vectors import add_up, rooms
 
@@ -72,7 +72,7 @@ def _move_columns(
 ) -> None:
     (r, n), curvature = X.shape, P.astype(X.dtype)
     x, spare, c = room_for_lanes(r, X.dtype), room_for_lanes(r, X.dtype), room_for_lanes(r, X.dtype)
-    F, wide, Q = room_for_rows(r, X), np.zeros(LANES * width_of(r, 8)), np.zeros(r * width_of(r, 8))
+    F, (Q, wide) = room_for_rows(r, X), room_for_gram(r, Qs)
     begin, end = share_of(k, len(residuals), n)
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)

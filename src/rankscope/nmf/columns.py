@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rankscope.compiled import Array, Index, Integers, inner, leaf
+from rankscope.matrices import Matrix, add_product
 from rankscope.nmf.tiles import LANES, tile_width, width_of
 from rankscope.vectors import (
     BYTES,
@@ -20,6 +21,7 @@ from rankscope.vectors import (
     TWO,
     add_inner,
     add_outer,
+    aligned_zeros,
     fetch,
     load,
     load_rows,
@@ -30,6 +32,10 @@ from rankscope.vectors import (
 
 NEAR = 2**18
 """Bytes of R's columns, and of S's, that are taken at a time, a panel: both stay in the second cache level."""
+
+
+SOME = 64
+"""Rows of F of which the Gram is taken at a time: in float64 they stay in the first cache level."""
 
 
 class Columns(NamedTuple):
@@ -108,18 +114,27 @@ def add_left(A: Array, start: int, rows: int, n: int, columns: Columns, F: Array
         for group in range((rows + ROWS - 1) // ROWS):
             begins = _group(group, start, rows, n)
             numbers, count = columns.numbers[group], columns.counts[group, k]
-            _spread(A, begins, numbers, k * columns.panel, count, F, ROWS * group * across, across, S, False)
+            _spread(A, begins, numbers, k * columns.panel, count, F, ROWS * group * across, across, S)
 
 
 @inner
+def room_for_gram(r: int, G: Array) -> tuple[Array, Array]:
+    """Zeros like G for FᵀF, and for SOME rows of F."""
+    across = width_of(r, G.itemsize)
+    return aligned_zeros(r * across, G), aligned_zeros(SOME * across, G)
+
+
+@leaf
 def add_gram(F: Array, r: int, wide: Array, G: Array) -> None:
-    """G += FᵀF in float64, but for what lies below the tiles of the diagonal; ``wide`` is room for F's rows."""
-    across, apart, every = len(G) // r, len(F) // LANES, np.arange(r).astype(np.int32)
-    for lane in range(LANES):
-        for j in range(r):
-            wide[lane * across + j] = F[lane * apart + j]
-    for i in range(0, LANES, ROWS):
-        _spread(wide, rows_from(i * across, across, ROWS), every, 0, r, wide, i * across, across, G, True)
+    """G += FᵀF in float64, from the diagonal on, or a little before; ``wide`` is room for SOME of F's rows."""
+    across, apart = len(G) // r, len(F) // LANES
+    for begin in range(0, LANES, SOME):
+        for lane in range(SOME):
+            for j in range(r):
+                wide[lane * across + j] = F[(begin + lane) * apart + j]
+        for i in range(0, r, ROWS):
+            left, right = Matrix(wide, i, 1, across), Matrix(wide, i, across, 1)
+            add_product(Matrix(G, i * across + i, across, 1), left, right, min(ROWS, r - i), SOME, across - i)
 
 
 @leaf
@@ -163,20 +178,17 @@ def _spread(
     f: int,
     across: int,
     S: Array,
-    upper: bool,
 ) -> None:
-    """S_j += Σ_i a_ij f_i for the rows i and so many columns j, tile by tile; f_i from ``f`` on. Where ``upper``, only
-    for columns that do not lie beyond the tile."""
+    """S_j += Σ_i a_ij f_i for the rows i and so many columns j, tile by tile; f_i from ``f`` on."""
     n, at = len(S) // across, 0
     while at < across:
         width = tile_width(across - at, F.itemsize)
-        many = min(count, at + width) if upper else count
         if width == len(ONE) * BYTES // F.itemsize:
-            _add(A, begins, numbers, begin, many, F, f + at, across, S, at * n, ONE)
+            _add(A, begins, numbers, begin, count, F, f + at, across, S, at * n, ONE)
         elif width == len(TWO) * BYTES // F.itemsize:
-            _add(A, begins, numbers, begin, many, F, f + at, across, S, at * n, TWO)
+            _add(A, begins, numbers, begin, count, F, f + at, across, S, at * n, TWO)
         else:
-            _add(A, begins, numbers, begin, many, F, f + at, across, S, at * n, THREE)
+            _add(A, begins, numbers, begin, count, F, f + at, across, S, at * n, THREE)
         at += width
 
 

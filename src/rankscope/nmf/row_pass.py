@@ -17,6 +17,7 @@ from rankscope.nmf.columns import (
     find_columns,
     multiply_rows,
     room_for_columns,
+    room_for_gram,
 )
 from rankscope.nmf.lanes import (
     combine,
@@ -40,7 +41,6 @@ from rankscope.nmf.tiles import (
     room_for_rows,
     symmetric,
     to_rows,
-    width_of,
 )
 from rankscope.team import together
 from rankscope.vectors import ROWS, add_up, aligned_zeros, rooms, rows_from
@@ -121,7 +121,7 @@ def _move_rows(
     products, F = room_for_rows(r, A), room_for_rows(r, A)
     sums, S = aligned_zeros(len(directions), R), Ss[k, : r * n].reshape(r, n)
     S[:] = 0
-    G, wide = np.zeros(r * width_of(r, 8)), np.zeros(LANES * width_of(r, 8))
+    G, wide = room_for_gram(r, Gs)
     violation, scale = 0.0, 0.0
     begin, end = share_of(k, len(Ss), len(A))
     for start in range(begin, end, LANES):
@@ -183,7 +183,7 @@ def _evaluate_rows(
     products, F, product = room_for_rows(q, A), room_for_rows(r, A), room_for_rows(q, A)
     sums, S = aligned_zeros(len(directions), R), Ss[k, : q * n if r else 0].reshape(q if r else 0, n)
     S[:] = 0
-    G, wide = np.zeros(r * width_of(r, 8)), np.zeros(LANES * width_of(r, 8))
+    G, wide = room_for_gram(r, Gs)
     begin, end = share_of(k, len(Ss), len(A))
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)

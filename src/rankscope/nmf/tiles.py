@@ -115,14 +115,13 @@ def add_turned(rows: Array, frm: int, width: int, n: int, r: int, whole: Array, 
             whole[to + k * apart + j] += rows[frm + j * width + k]
 
 
-@inner
+@leaf
 def symmetric(G: Array, whole: Array) -> None:
-    """The whole (r×r) of what is laid above the diagonal."""
-    upper = np.zeros(whole.shape)
-    fold(G, upper)
-    for k in range(len(whole)):
-        for j in range(k + 1):
-            whole[j, k] = whole[k, j] = upper[k, j]
+    """The whole (r×r) of rows that hold what lies from the diagonal on."""
+    across = len(G) // len(whole)
+    for j in range(len(whole)):
+        for k in range(j, len(whole)):
+            whole[j, k] = whole[k, j] = G[j * across + k]
 
 
 @leaf
