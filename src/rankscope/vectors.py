@@ -161,6 +161,98 @@ def add_inner(typing: Any, sums: Any, array: Any, begins: Any, index: Any, rows:
 
 
 @intrinsic
+def load_apart(typing: Any, array: Any, index: Any, apart: Any, many: Any) -> Any:
+    """As many vectors as ``many`` stands for from the flat array, from an index on, so far apart."""
+    vectors = types.UniTuple(Vector(array.dtype), len(many))
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        places = _places_apart(context, builder, signature, arguments, vectors)
+        return context.make_tuple(builder, vectors, [builder.load(place, align=_align(array)) for place in places])
+
+    return vectors(array, types.intp, types.intp, many), generate
+
+
+@intrinsic
+def store_apart(typing: Any, array: Any, index: Any, apart: Any, vectors: Any) -> Any:
+    """Vectors into the flat array, from an index on, so far apart."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        places = _places_apart(context, builder, signature, arguments, vectors)
+        for vector, place in zip(cgutils.unpack_tuple(builder, arguments[3]), places, strict=True):
+            builder.store(vector, place, align=_align(array))
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, types.intp, vectors), generate
+
+
+@intrinsic
+def everywhere(typing: Any, array: Any, index: Any, apart: Any, many: Any) -> Any:
+    """For each of ROWS entries from an index on a vector of nothing but it, and for those ``apart`` of them likewise.
+
+    As many for each as ``many`` stands for, side by side.
+    """
+    vectors = types.UniTuple(Vector(array.dtype), ROWS * len(many))
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        flat, index, apart, _ = arguments
+        found = []
+        for i in range(ROWS):
+            for m in range(len(many)):
+                at = builder.add(index, builder.add(ir.Constant(index.type, i), _times(builder, apart, m)))
+                entry = builder.load(_place(context, builder, array, flat, at))
+                found.append(_splat(builder, entry, context.get_value_type(vectors.dtype)))
+        return context.make_tuple(builder, vectors, found)
+
+    return vectors(array, types.intp, types.intp, many), generate
+
+
+@intrinsic
+def add_pairs(typing: Any, sums: Any, left: Any, right: Any) -> Any:
+    """sums_ik + left_i · right_k, entry by entry."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        sums, left, right = (cgutils.unpack_tuple(builder, vectors) for vectors in arguments)
+        pairs = [(one, other) for one in left for other in right]
+        after = [_fused(builder, total, *pair) for total, pair in zip(sums, pairs, strict=True)]
+        return context.make_tuple(builder, signature.return_type, after)
+
+    return sums(sums, left, right), generate
+
+
+@intrinsic
+def add_weighted(typing: Any, sums: Any, rows: Any, weights: Any) -> Any:
+    """sums_k + Σ_i rows_i · weights_ik, entry by entry."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        after, rows, weights = (cgutils.unpack_tuple(builder, vectors) for vectors in arguments)
+        for i, row in enumerate(rows):
+            these = weights[i * len(after) : (i + 1) * len(after)]
+            after = [_fused(builder, total, row, weight) for total, weight in zip(after, these, strict=True)]
+        return context.make_tuple(builder, signature.return_type, after)
+
+    return sums(sums, rows, weights), generate
+
+
+@intrinsic
+def store_totals(typing: Any, array: Any, index: Any, apart: Any, sums: Any) -> Any:
+    """The sum of the entries of each vector of ROWS rows into the flat array: of row i and its k-th at i + k ``apart``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        flat, index, apart, vectors = arguments
+        kind = context.get_value_type(sums.dtype)
+        entry, many = kind.element, len(sums) // ROWS
+        name = f"llvm.vector.reduce.fadd.v{kind.count}f{array.dtype.bitwidth}"
+        reduce = cgutils.get_or_insert_function(builder.module, ir.FunctionType(entry, [entry, kind]), name)
+        for k, vector in enumerate(cgutils.unpack_tuple(builder, vectors)):
+            at = builder.add(index, ir.Constant(index.type, k // many))
+            place = _place(context, builder, array, flat, builder.add(at, _times(builder, apart, k % many)))
+            builder.store(builder.call(reduce, [ir.Constant(entry, 0.0), vector], fastmath=("reassoc",)), place)
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, types.intp, sums), generate
+
+
+@intrinsic
 def fetch(typing: Any, array: Any, index: Any) -> Any:
     """Have what lies at an index of the flat array, or beyond it, brought into the second cache level meanwhile."""
 
@@ -292,15 +384,31 @@ def _places_of_rows(context: Any, builder: Any, signature: Any, arguments: Any, 
     return places
 
 
+def _places_apart(context: Any, builder: Any, signature: Any, arguments: Any, vectors: Any) -> list[Any]:
+    array, index, apart = arguments[:3]
+    kind = ir.PointerType(context.get_value_type(vectors.dtype))
+    indices = [builder.add(index, _times(builder, apart, k)) for k in range(len(vectors))]
+    return [builder.bitcast(_place(context, builder, signature.args[0], array, at), kind) for at in indices]
+
+
+def _times(builder: Any, number: Any, k: int) -> Any:
+    return builder.mul(number, ir.Constant(number.type, k))
+
+
+def _splat(builder: Any, entry: Any, kind: Any) -> Any:
+    """A vector of nothing but this entry."""
+    nothing, first = ir.Constant(kind, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None)
+    return builder.shuffle_vector(builder.insert_element(nothing, entry, first), nothing, zeros)
+
+
 def _everywhere(context: Any, builder: Any, signature: Any, arguments: Any, kind: Any) -> list[Any]:
     """For every row the vector whose entries are all that at the index."""
     _, array, begins, index, _ = arguments
-    nothing, first = ir.Constant(kind, ir.Undefined), ir.Constant(ir.IntType(32), 0)
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None)
     vectors = []
     for begin in cgutils.unpack_tuple(builder, begins):
         entry = builder.load(_place(context, builder, signature.args[1], array, builder.add(begin, index)))
-        vectors.append(builder.shuffle_vector(builder.insert_element(nothing, entry, first), nothing, zeros))
+        vectors.append(_splat(builder, entry, kind))
     return vectors
 
 

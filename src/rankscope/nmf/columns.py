@@ -11,6 +11,7 @@ import numpy as np
 
 from rankscope.compiled import Array, Index, Integers, inner, leaf
 from rankscope.matrices import Matrix, add_product
+from rankscope.nmf.rest import add_rest, multiply_rest
 from rankscope.nmf.tiles import LANES, tile_width, width_of
 from rankscope.vectors import (
     BYTES,
@@ -94,8 +95,13 @@ def see(A: Array, begins: Any, first: int, end: int, seen: Array) -> None:
 
 
 @leaf
-def add_products(A: Array, start: int, rows: int, n: int, columns: Columns, R: Array, c: Array) -> None:
-    """c_i += Σ_j a_ij R_j for so many rows i of A from ``start`` on, whose columns are found on the way."""
+def add_products(
+    A: Array, start: int, rows: int, n: int, columns: Columns, R: Array, c: Array, whole: Array, x: Array
+) -> None:
+    """c_i += Σ_j a_ij R_j for so many rows i of A from ``start`` on, whose columns are found on the way.
+
+    What is left over of ``whole``, R as it was given, goes into lanes of x.
+    """
     across = len(c) // LANES
     for k in range(columns.counts.shape[1]):
         for group in range((rows + ROWS - 1) // ROWS):
@@ -104,17 +110,23 @@ def add_products(A: Array, start: int, rows: int, n: int, columns: Columns, R: A
             numbers, count = columns.numbers[group], columns.counts[group, k]
             ahead = (start + ROWS * (group + 1)) * n + ROWS * first
             multiply_rows(A, begins, numbers, first, count, R, c, ROWS * group * across, across, ahead)
+            if k == 0:
+                multiply_rest(A, begins, n, whole, x, ROWS * group)
 
 
 @leaf
-def add_left(A: Array, start: int, rows: int, n: int, columns: Columns, F: Array, S: Array) -> None:
-    """S_j += Σ_i a_ij f_i for so many rows i of A from ``start`` on."""
+def add_left(
+    A: Array, start: int, rows: int, n: int, columns: Columns, F: Array, S: Array, f: Array, rest: Array
+) -> None:
+    """S_j += Σ_i a_ij f_i for so many rows i of A from ``start`` on; for what is left over, from lanes of f into rest."""
     across = len(F) // LANES
     for k in range(columns.counts.shape[1]):
         for group in range((rows + ROWS - 1) // ROWS):
             begins = _group(group, start, rows, n)
             numbers, count = columns.numbers[group], columns.counts[group, k]
             _spread(A, begins, numbers, k * columns.panel, count, F, ROWS * group * across, across, S)
+            if k == 0:
+                add_rest(A, begins, n, f, ROWS * group, rest)
 
 
 @inner
@@ -125,13 +137,19 @@ def room_for_gram(r: int, G: Array) -> tuple[Array, Array]:
 
 
 @leaf
-def add_gram(F: Array, r: int, wide: Array, G: Array) -> None:
-    """G += FᵀF in float64, from the diagonal on, or a little before; ``wide`` is room for SOME of F's rows."""
-    across, apart = len(G) // r, len(F) // LANES
+def add_gram(F: Array, f: Array, wide: Array, G: Array) -> None:
+    """G += FᵀF in float64, from the diagonal on, or a little before; ``wide`` is room for SOME of F's rows.
+
+    What F does not hold is taken from the lanes of f.
+    """
+    r, apart = len(f), len(F) // LANES
+    across, whole = len(G) // r, min(len(f), apart)
     for begin in range(0, LANES, SOME):
         for lane in range(SOME):
-            for j in range(r):
+            for j in range(whole):
                 wide[lane * across + j] = F[(begin + lane) * apart + j]
+            for j in range(whole, r):
+                wide[lane * across + j] = f[j, begin + lane]
         for i in range(0, r, ROWS):
             left, right = Matrix(wide, i, 1, across), Matrix(wide, i, across, 1)
             add_product(Matrix(G, i * across + i, across, 1), left, right, min(ROWS, r - i), SOME, across - i)

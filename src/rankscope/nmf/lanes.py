@@ -53,9 +53,9 @@ def store_lanes(x: Array, lanes: int, X: Array, at: int) -> None:
 
 @leaf
 def to_lanes(c: Array, r: int, lanes: int, x: Array) -> None:
-    """x (r×LANES) ← c, whose rows lie one after another; 0 in the other lanes."""
+    """r rows of x (…×LANES) ← c, whose rows lie one after another; 0 in the other lanes of all rows."""
     turn(Matrix(x.reshape(x.size), 0, LANES, 1), Matrix(c, 0, len(c) // LANES, 1), LANES, r)
-    for j in range(r):
+    for j in range(len(x)):
         x[j, lanes:] = 0
 
 

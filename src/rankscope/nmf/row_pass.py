@@ -31,6 +31,7 @@ from rankscope.nmf.lanes import (
     to_lanes,
     violation_of,
 )
+from rankscope.nmf.rest import rest_of, room_for_rest
 from rankscope.nmf.rules.rule import COORDINATES, SWEEPS_PER_CHECK, Move
 from rankscope.nmf.tiles import (
     FOLD,
@@ -111,15 +112,16 @@ def _move_rows(
     residuals: Array,
 ) -> None:
     r, n = R.shape
-    flat, directions, curvature = A.reshape(A.size), laid(R.T), Q.astype(A.dtype)
+    q = r - rest_of(r, A.itemsize)
+    flat, directions, curvature = A.reshape(A.size), laid(R[:q].T), Q.astype(A.dtype)
     columns, x, spare, c = (
         room_for_columns(R),
         room_for_lanes(r, A.dtype),
         room_for_lanes(r, A.dtype),
         room_for_lanes(r, A.dtype),
     )
-    products, F = room_for_rows(r, A), room_for_rows(r, A)
-    sums, S = aligned_zeros(len(directions), R), Ss[k, : r * n].reshape(r, n)
+    products, F = room_for_rows(q, A), room_for_rows(q, A)
+    sums, rest, S = aligned_zeros(len(directions), R), room_for_rest(r - q, R), Ss[k, : r * n].reshape(r, n)
     S[:] = 0
     G, wide = room_for_gram(r, Gs)
     violation, scale = 0.0, 0.0
@@ -127,20 +129,20 @@ def _move_rows(
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)
         products[:] = 0
-        add_products(flat, start, lanes, n, columns, directions, products)
-        to_lanes(products, r, lanes, c)
+        add_products(flat, start, lanes, n, columns, directions, products, R, c)
+        to_lanes(products, q, lanes, c)
         load_lanes(X, at + start, lanes, x)
         if measure:
             violation += violation_of(x, c, curvature, l1, lanes, spare)
             scale += square_of(c, r, lanes)
         y = move_lanes(x, c, curvature, l1, move, spare)
         store_lanes(y, lanes, moved, at + start)
-        to_rows(y, r, F)
-        add_left(flat, start, lanes, n, columns, F, sums)
-        add_gram(F, r, wide, G)
+        to_rows(y, q, F)
+        add_left(flat, start, lanes, n, columns, F, sums, y, rest)
+        add_gram(F, y, wide, G)
         if (start - begin) // LANES % FOLD == FOLD - 1:
-            fold(sums, S)
-    fold(sums, S)
+            fold(sums, rest, S)
+    fold(sums, rest, S)
     symmetric(G, Gs[k, : r * r].reshape(r, r))
     residuals[k, 0], residuals[k, 1] = violation, scale
 
@@ -178,10 +180,12 @@ def _evaluate_rows(
     k: int, A: Array, at: int, R: Array, between: Array, X: Array, T: Array, Ss: Array, Gs: Array
 ) -> None:
     (q, n), r = R.shape, len(X)
-    flat, directions, weights = A.reshape(A.size), laid(R.T), between.astype(A.dtype)
+    s, u = q - rest_of(q, A.itemsize), r - rest_of(r, A.itemsize)
+    flat, directions, weights = A.reshape(A.size), laid(R[:s].T), between.astype(A.dtype)
     columns, x, c = room_for_columns(R), room_for_lanes(r, A.dtype), room_for_lanes(q, A.dtype)
-    products, F, product = room_for_rows(q, A), room_for_rows(r, A), room_for_rows(q, A)
-    sums, S = aligned_zeros(len(directions), R), Ss[k, : q * n if r else 0].reshape(q if r else 0, n)
+    products, F, product = room_for_rows(s, A), room_for_rows(u, A), room_for_rows(s, A)
+    sums, rest = aligned_zeros(len(directions), R), room_for_rest(q - s, R)
+    S = Ss[k, : q * n if r else 0].reshape(q if r else 0, n)
     S[:] = 0
     G, wide = room_for_gram(r, Gs)
     begin, end = share_of(k, len(Ss), len(A))
@@ -189,24 +193,26 @@ def _evaluate_rows(
         lanes = min(LANES, end - start)
         if T.size:
             products[:] = 0
-            add_products(flat, start, lanes, n, columns, directions, products)
-            to_lanes(products, q, lanes, c)
+            add_products(flat, start, lanes, n, columns, directions, products, R, c)
+            to_lanes(products, s, lanes, c)
             store_lanes(c, lanes, T, at + start)
         else:
             find_columns(flat, start, lanes, n, columns)
         if not r:
             continue
         load_lanes(X, at + start, lanes, x)
-        to_rows(x, r, F)
-        add_gram(F, r, wide, G)
+        to_rows(x, u, F)
+        add_gram(F, x, wide, G)
         if between.size:
             combine(weights, x, c)
-            to_rows(c, q, product)
-        add_left(flat, start, lanes, n, columns, product if between.size else F, sums)
+            to_rows(c, s, product)
+            add_left(flat, start, lanes, n, columns, product, sums, c, rest)
+        else:
+            add_left(flat, start, lanes, n, columns, F, sums, x, rest)
         if (start - begin) // LANES % FOLD == FOLD - 1:
-            fold(sums, S)
+            fold(sums, rest, S)
     if r:
-        fold(sums, S)
+        fold(sums, rest, S)
         symmetric(G, Gs[k, : r * r].reshape(r, r))
 
 
@@ -232,21 +238,22 @@ def _solve_rows(
     part: int, parts: int, A: Array, at: int, R: Array, Q: Array, l1: float, X: Array, sweeps: int, tolerance: float
 ) -> None:
     r, n = R.shape
-    flat, directions, curvature = A.reshape(A.size), laid(R.T), Q.astype(A.dtype)
+    q = r - rest_of(r, A.itemsize)
+    flat, directions, curvature = A.reshape(A.size), laid(R[:q].T), Q.astype(A.dtype)
     columns, x, spare, c = (
         room_for_columns(R),
         room_for_lanes(r, A.dtype),
         room_for_lanes(r, A.dtype),
         room_for_lanes(r, A.dtype),
     )
-    products = room_for_rows(r, A)
+    products = room_for_rows(q, A)
     some = Move(COORDINATES, SWEEPS_PER_CHECK, 0.0)
     begin, end = share_of(part, parts, len(A))
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)
         products[:] = 0
-        add_products(flat, start, lanes, n, columns, directions, products)
-        to_lanes(products, r, lanes, c)
+        add_products(flat, start, lanes, n, columns, directions, products, R, c)
+        to_lanes(products, q, lanes, c)
         enough = tolerance**2 * square_of(c, r, lanes)
         x[:] = 0
         for _ in range(0, sweeps, SWEEPS_PER_CHECK):

@@ -82,9 +82,14 @@ def to_rows(x: Array, r: int, F: Array) -> None:
 
 
 @leaf
-def fold(sums: Array, S: Array) -> None:
-    """S (r×n) += sums, which are laid as Sᵀ; sums ← 0."""
-    fold_columns(sums, S, 0, S.shape[1])
+def fold(sums: Array, rest: Array, S: Array) -> None:
+    """S (r×n) += sums, which are laid as Sᵀ, and the rest of its rows; both ← 0."""
+    q = len(S) - len(rest)
+    fold_columns(sums, S[:q], 0, S.shape[1])
+    for k in range(len(rest)):
+        for j in range(S.shape[1]):
+            S[q + k, j] += rest[k, j]
+    rest[:] = 0
 
 
 @leaf
