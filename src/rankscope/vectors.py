@@ -253,6 +253,38 @@ def store_totals(typing: Any, array: Any, index: Any, apart: Any, sums: Any) -> 
 
 
 @intrinsic
+def note_columns(typing: Any, numbers: Any, place: Any, array: Any, begins: Any, index: Any) -> Any:
+    """Of as many columns as a vector has entries, from an index on, the numbers of those in which not all of the rows
+    that begin there in the flat array are 0, into ``numbers`` from a place on, with room for all; how many they are.
+
+    For WIDE registers only.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        numbers, place, array, begins, index = arguments
+        dtype = signature.args[2].dtype
+        side, bits, number = 8 * BYTES // dtype.bitwidth, ir.IntType(dtype.bitwidth), ir.IntType(32)
+        whole, found = ir.VectorType(bits, side), ir.Constant(ir.VectorType(bits, side), None)
+        for begin in cgutils.unpack_tuple(builder, begins):
+            where = _place(context, builder, signature.args[2], array, builder.add(begin, index))
+            entries = builder.load(builder.bitcast(where, ir.PointerType(whole)), align=_align(signature.args[2]))
+            found = builder.or_(found, entries)
+        any_of = builder.icmp_unsigned("!=", found, ir.Constant(whole, None))
+        kind, mask = ir.VectorType(number, side), ir.VectorType(ir.IntType(1), side)
+        first = _splat(builder, builder.trunc(index, number), kind)
+        columns = builder.add(first, ir.Constant(kind, [ir.Constant(number, k) for k in range(side)]))
+        name = f"llvm.x86.avx512.mask.compress.v{side}i32"
+        compress = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind, kind, mask]), name)
+        packed = builder.call(compress, [columns, ir.Constant(kind, None), any_of])
+        to = builder.bitcast(_place(context, builder, signature.args[0], numbers, place), ir.PointerType(kind))
+        builder.store(packed, to, align=4)
+        counted = builder.ctpop(builder.bitcast(any_of, ir.IntType(side)))
+        return builder.zext(counted, context.get_value_type(types.intp))
+
+    return types.intp(numbers, types.intp, array, begins, types.intp), generate
+
+
+@intrinsic
 def fetch(typing: Any, array: Any, index: Any) -> Any:
     """Have what lies at an index of the flat array, or beyond it, brought into the second cache level meanwhile."""
 

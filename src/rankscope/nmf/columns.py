@@ -20,12 +20,15 @@ from rankscope.vectors import (
     ROWS,
     THREE,
     TWO,
+    WIDE,
     add_inner,
     add_outer,
     aligned_zeros,
     fetch,
+    lanes,
     load,
     load_rows,
+    note_columns,
     rows_from,
     store,
     store_rows,
@@ -59,7 +62,7 @@ def room_for_columns(R: Array) -> Columns:
     panel = min(n, max(NEAR // (width_of(r, R.itemsize) * R.itemsize), 64))
     groups = LANES // ROWS
     counts, seen = np.zeros((groups, -(-n // panel)), np.int64), np.zeros(n, np.uint8)
-    return Columns(np.zeros((groups, n + 1), np.int32), counts, panel, seen)
+    return Columns(np.zeros((groups, n + 1 + BYTES), np.int32), counts, panel, seen)
 
 
 @inner
@@ -73,13 +76,18 @@ def find_columns(A: Array, start: int, rows: int, n: int, columns: Columns) -> N
 @leaf
 def _find(A: Array, begins: Any, n: int, columns: Columns, group: int, k: int) -> None:
     """Those of one group and panel."""
-    first, seen, numbers = Index(k * columns.panel), columns.seen, columns.numbers[group]
-    end = min(first + Index(columns.panel), Index(n))
-    see(A, begins, first, end, seen)
-    place = first
-    for j in range(first, end):
-        numbers[place] = j
-        place += Index(seen[j])
+    first, seen, numbers = k * columns.panel, columns.seen, columns.numbers[group]
+    end = min(first + columns.panel, n)
+    begin, place = first, Index(first)
+    if WIDE:
+        for j in range(first, end - lanes(A) + 1, lanes(A)):
+            place += Index(note_columns(numbers, place, A, begins, j))
+            begin = j + lanes(A)
+    if begin < end:
+        see(A, begins, begin, end, seen)
+        for j in range(Index(begin), Index(end)):
+            numbers[place] = j
+            place += Index(seen[j])
     columns.counts[group, k] = place - first
 
 
