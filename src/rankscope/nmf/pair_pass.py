@@ -7,7 +7,8 @@ On small matrices the calls between them would cost more than they do.
 
 import numpy as np
 
-from rankscope.compiled import Array, compiled, leaf
+from rankscope.addresses import at
+from rankscope.compiled import Array, compiled, inner, leaf
 from rankscope.nmf.column_pass import move_columns
 from rankscope.nmf.row_pass import move_rows
 from rankscope.nmf.rules.rule import COORDINATES, Move
@@ -16,43 +17,68 @@ from rankscope.nmf.rules.rule import COORDINATES, Move
 @compiled
 def turn(
     A: Array,
-    X: Array,
-    H: Array,
-    before: Array,
+    like: Array,
+    r: int,
+    X: int,
+    H: int,
+    before: int,
+    moved: int,
+    after: int,
+    S: int,
+    G: int,
+    Q: int,
     beta: float,
     first: Move,
     last: Move,
     penalties: tuple[float, float, float, float],
     measure: bool,
-    moved: Array,
-    R: Array,
-    S: Array,
-    G: Array,
-    Q: Array,
     team: int,
 ) -> tuple[float, float, float, float, float, float]:
-    """Both factors after one iteration, and what is read off them.
+    """Both factors after one iteration, and what is read off them. All but A is given by address.
 
     Args:
         A: (m×n), contiguous.
+        like: of the factors' kind.
+        r: the rank.
         X: F before, transposed (r×m).
         H: (r×n).
         before: H an iteration earlier (r×n).
+        moved: gets F after, transposed (r×m).
+        after: gets H after (r×n).
+        S: gets FᵀA (r×n).
+        G: gets FᵀF (r×r) in float64.
+        Q: gets H Hᵀ (r×r) in float64.
         beta: how far beyond H the iteration starts.
         first: how F moves.
         last: how H moves.
         penalties: ℓ₁ and ℓ₂ of F, then those of H.
         measure: whether the KKT residual's sums are wanted.
-        moved: gets F after, transposed (r×m).
-        R: gets H after (r×n).
-        S: gets FᵀA (r×n).
-        G: gets FᵀF (r×r) in float64.
-        Q: gets H Hᵀ (r×r) in float64.
         team: how many threads.
 
     Returns:
         ⟨S, H⟩ and ½‖A − F H‖² − ½‖A‖² in float64, then ‖v‖² and ‖C‖² of F, and those of H; 0 where not wanted.
     """
+    (m, n), wide = A.shape, np.empty(0)
+    factors = at(X, (r, m), like), at(H, (r, n), like), at(before, (r, n), like)
+    room = at(moved, (r, m), like), at(after, (r, n), like), at(S, (r, n), like)
+    grams = at(G, (r, r), wide), at(Q, (r, r), wide)
+    return _turn(A, factors, beta, first, last, penalties, measure, room, grams, team)
+
+
+@inner
+def _turn(
+    A: Array,
+    factors: tuple[Array, Array, Array],
+    beta: float,
+    first: Move,
+    last: Move,
+    penalties: tuple[float, float, float, float],
+    measure: bool,
+    room: tuple[Array, Array, Array],
+    grams: tuple[Array, Array],
+    team: int,
+) -> tuple[float, float, float, float, float, float]:
+    (X, H, before), (moved, R, S), (G, Q) = factors, room, grams
     l1_first, l2_first, l1_last, l2_last = penalties
     start = np.empty_like(H)
     _go_beyond(H, before, beta, start)

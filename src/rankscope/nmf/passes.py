@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rankscope.addresses import LIKE
 from rankscope.nmf.blocks import RowBlocks, gram
 from rankscope.nmf.penalty import Penalty
 from rankscope.nmf.rules import BlockRule
@@ -64,7 +65,7 @@ def move_first(
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
         given = A_b.numpy(), rows.start, directions, curvature, penalty.l1
-        S, G = terms = R.new_empty(R.shape), R.new_empty(len(R), len(R), dtype=torch.float64)
+        S, G = terms = R.new_empty(R.shape), _gram_like(R)
         residual = move_rows(*given, X, moved, move, measure, S.numpy(), G.numpy(), blocks.team)
         return (*terms, *map(_number, residual)) if measure else terms
 
@@ -145,14 +146,13 @@ def move_pair(
     """One iteration from F (m×r) and [H + β (H − before)]₊ (r×n), where it is compiled as a whole (``one_pass``)."""
     from rankscope.nmf.pair_pass import turn  # noqa: PLC0415  the compiler is loaded when it is needed
 
-    X, last, further = _numpy(F.mT, H, before)
-    r, taken = len(X), [np.empty(M.shape, M.dtype) for M in (X, last, last)]
-    taken += [np.empty((r, r)), np.empty((r, r))]
+    X, last, further = (tensor.contiguous() for tensor in (F.mT, H, before))
+    moved, after, S, G = _lying(H, len(F)), torch.empty_like(last), torch.empty_like(last), _gram_like(H)
+    Q = torch.empty_like(G)
     weights = tuple(weight for penalty in penalties for weight in (penalty.l1, penalty.l2))
-    A = blocks.filled(F, H).rows(blocks.stretches[0])
-    given = A.numpy(), X, last, further, beta, *moves, weights, measure
-    inner, level, *residuals = turn(*given, *taken, blocks.team)
-    moved, after, S, G, Q = map(torch.from_numpy, taken)
+    A = blocks.filled(F, H).rows(blocks.stretches[0]).numpy()
+    places = [tensor.data_ptr() for tensor in (X, last, further, moved, after, S, G, Q)]
+    inner, level, *residuals = turn(A, LIKE[H.dtype], len(H), *places, beta, *moves, weights, measure, blocks.team)
     return Pair(moved.mT, after, S, G, Q, inner, level, tuple(residuals))
 
 
@@ -268,6 +268,11 @@ def _lying(R: Tensor, m: int) -> Tensor:
     if R.device.type != "cpu":
         return R.new_empty(len(R), m)
     return torch.from_numpy(np.empty((len(R), m), R.numpy().dtype))
+
+
+def _gram_like(R: Tensor) -> Tensor:
+    """Room for R Rᵀ in float64."""
+    return R.new_empty(len(R), len(R), dtype=torch.float64)
 
 
 def _numpy(*tensors: Tensor) -> tuple[Any, ...]:
