@@ -9,7 +9,7 @@ from rankscope.metrics import effective_rank
 
 def watched_against_blind(model, X, rounds: int, name: str, target: float) -> Claim:
     fits = [lambda on=on: model.set_params(track_history=on).fit(X) for on in (True, False)]
-    return Claim(f"all metrics at every step / none, {name}", target, ratios(*fits, rounds=rounds))
+    return Claim(f"all metrics at every step / none, {name}", target, ratios(*fits, rounds=rounds, repeats=3))
 
 
 def plain_loop(A: torch.Tensor, epochs: int, *, metrics: bool) -> None:

@@ -4,8 +4,8 @@ A library's routines take longer to be called for a matrix of ten rows than to w
 
     P = K Kᵀ,   M = KᵀQ K = V T Vᵀ with T tridiagonal,   σ² = the eigenvalues of T
 
-References: Householder's reduction, Golub & Van Loan 2013, Matrix Computations, 8.3.1; QL with implicit shifts,
-Dubrulle, Martin & Wilkinson 1968, Numerische Mathematik 12, doi:10.1007/BF02165404.
+References: Householder's reduction, Golub & Van Loan 2013, Matrix Computations, 8.3.1; QL without square
+roots, by Pal, Walker & Kahan, in Parlett 1998, The Symmetric Eigenvalue Problem, 8.15, doi:10.1137/1.9781611971163.
 """
 
 import numpy as np
@@ -142,40 +142,38 @@ def _tridiagonal(M: Array, v: Array, w: Array, diagonal: Array, off: Array) -> N
 
 @leaf
 def _ql(d: Array, e: Array) -> bool:
-    """The eigenvalues of the tridiagonal matrix with diagonal d and e beside it, into d; False if it takes too long."""
-    epsilon = np.finfo(np.float64).eps
-    for first in range(len(d)):
+    """The eigenvalues of the tridiagonal matrix with diagonal d and e beside it, into d; False if it takes too long.
+
+    Only squares of rotations are formed: no root waits for another.
+    """
+    n, small = len(d), np.finfo(np.float64).eps
+    for i in range(n):
+        e[i] *= e[i]
+    for first in range(n):
         for step in range(MOST_STEPS + 1):
             last = first
-            while last < len(d) - 1 and abs(e[last]) > epsilon * (abs(d[last]) + abs(d[last + 1])):
+            while last < n - 1 and e[last] > (small * (abs(d[last]) + abs(d[last + 1]))) ** 2:
                 last += 1
             if last == first:
                 break
             if step == MOST_STEPS:
                 return False
             # The shift is the eigenvalue nearer to d_first of the leading 2×2 block.
-            g = (d[first + 1] - d[first]) / (2 * e[first])
-            g = d[last] - d[first] + e[first] / (g + np.copysign(np.sqrt(g * g + 1), g))
-            s, c, p = 1.0, 1.0, 0.0
-            i = last - 1
-            while i >= first:
-                f, b = s * e[i], c * e[i]
-                root = np.sqrt(f * f + g * g)
-                e[i + 1] = root
-                if root == 0:  # The matrix falls apart here.
-                    d[i + 1] -= p
-                    break
-                s, c = f / root, g / root
-                g = d[i + 1] - p
-                turned = (d[i] - g) * s + 2 * c * b
-                p = s * turned
-                d[i + 1] = g + p
-                g = c * turned - b
-                i -= 1
-            else:
-                d[first] -= p
-                e[first] = g
-            e[last] = 0
+            beside = np.sqrt(e[first])
+            shift = (d[first + 1] - d[first]) / (2 * beside)
+            shift = d[first] - beside / (shift + np.copysign(np.sqrt(shift * shift + 1), shift))
+            cosine, sine, g = 1.0, 0.0, d[last] - shift
+            p = g * g
+            for i in range(last - 1, first - 1, -1):
+                square = p + e[i]
+                if i < last - 1:
+                    e[i + 1] = sine * square
+                before, cosine, sine = cosine, p / square, e[i] / square
+                turned = cosine * (d[i] - shift) - sine * g
+                d[i + 1] = g + (d[i] - turned)
+                p = turned * turned * (square / p) if p > 0 else before * e[i]
+                g = turned
+            e[first], d[first] = sine * p, shift + g
     return True
 
 

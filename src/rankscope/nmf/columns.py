@@ -126,7 +126,7 @@ def add_products(
 def add_left(
     A: Array, start: int, rows: int, n: int, columns: Columns, F: Array, S: Array, f: Array, rest: Array
 ) -> None:
-    """S_j += Σ_i a_ij f_i for so many rows i of A from ``start`` on; of what is left over, from lanes of f into rest."""
+    """S_j += Σ_i a_ij f_i for so many rows i of A from ``start`` on; what is left over, from lanes of f into rest."""
     across = len(F) // LANES
     for k in range(columns.counts.shape[1]):
         for group in range((rows + ROWS - 1) // ROWS):
