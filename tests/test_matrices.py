@@ -5,7 +5,7 @@ import pytest
 
 from laws import close, normal
 from rankscope.compiled import compiled
-from rankscope.matrices import Matrix, add_product, copy_sum, turn, whole, whole_of
+from rankscope.matrices import Matrix, add_product, copy_sum, product, turn, whole, whole_of
 from rankscope.vectors import BYTES
 
 DTYPES = [np.float64, np.float32]
@@ -34,6 +34,21 @@ def test_a_product_is_added_to_what_is_there(m, p, n, turned, dtype):
     close(rows[:, :n], expected[:, :n] + A @ B)
     np.testing.assert_array_equal(rows[:, width:], expected[:, width:])
     np.testing.assert_array_equal(C[:2], before[:2])
+
+
+@compiled
+def replace(C, A, B, m, p, n):
+    width = whole(n, C)
+    product(Matrix(C, 0, width, 1), Matrix(A, 0, p, 1), Matrix(B, 0, width, 1), m, p, width)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("m", "p", "n"), SIZES)
+def test_a_product_takes_the_place_of_whatever_was_there(m, p, n, dtype):
+    A, B, width = normal(m, p, dtype=dtype), normal(p, n, seed=1, dtype=dtype), whole_of(n, np.dtype(dtype).itemsize)
+    C = np.full((m, width), np.nan, dtype)
+    replace(C.ravel(), A.ravel(), np.pad(B, ((0, 0), (0, width - n))).ravel(), m, p, n)
+    close(C[:, :n], A @ B)
 
 
 @compiled

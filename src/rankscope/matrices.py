@@ -11,23 +11,8 @@ they are padded with zeros where they end before; the left side may lie in any o
 from typing import NamedTuple
 
 from rankscope.compiled import Array, leaf
-from rankscope.vectors import (
-    BYTES,
-    ONE,
-    ROWS,
-    THREE,
-    TWO,
-    add_outer,
-    lanes,
-    load,
-    load_rows,
-    plus,
-    rows_from,
-    store,
-    store_rows,
-    turn_square,
-    zero_rows,
-)
+from rankscope.rows import ROWS, add_outer, load_rows, rows_from, store_rows, zero_rows
+from rankscope.vectors import BYTES, ONE, THREE, TWO, lanes, load, plus, store, turn_square
 
 
 class Matrix(NamedTuple):

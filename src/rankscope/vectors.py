@@ -21,8 +21,6 @@ BYTES = 64 if WIDE else 32
 """Of a vector."""
 LINE = 64
 """Bytes of a cache line."""
-ROWS = 8 if WIDE else 4
-"""How many rows are worked on at a time: so many that their sums, of up to three vectors each, stay in registers."""
 ONE, TWO, THREE, EIGHT = (0,), (0, 0), (0, 0, 0), (0,) * 8
 """Standing for so many vectors: a compiled loop has one form for each."""
 CONTRACT = ("contract",)
@@ -59,7 +57,7 @@ def load(typing: Any, array: Any, index: Any, many: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         places = _places(context, builder, signature, arguments, vectors)
-        return context.make_tuple(builder, vectors, [builder.load(place, align=_align(array)) for place in places])
+        return context.make_tuple(builder, vectors, [builder.load(place, align=align_of(array)) for place in places])
 
     return vectors(array, index, many), generate
 
@@ -71,93 +69,10 @@ def store(typing: Any, array: Any, index: Any, vectors: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         places = _places(context, builder, signature, arguments, vectors)
         for vector, place in zip(cgutils.unpack_tuple(builder, arguments[2]), places, strict=True):
-            builder.store(vector, place, align=_align(array))
+            builder.store(vector, place, align=align_of(array))
         return context.get_dummy_value()
 
     return types.none(array, index, vectors), generate
-
-
-@intrinsic
-def rows_from(typing: Any, start: Any, row: Any, count: Any) -> Any:
-    """Where each of ROWS rows begins, ``row`` from the one before; those beyond ``count`` are the last again."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        start, row, count = arguments
-        last = builder.sub(count, ir.Constant(count.type, 1))
-        places = []
-        for i in range(ROWS):
-            number = ir.Constant(count.type, i)
-            beyond = builder.icmp_signed(">", number, last)
-            places.append(builder.add(start, builder.mul(builder.select(beyond, last, number), row)))
-        return context.make_tuple(builder, signature.return_type, places)
-
-    integer = types.intp
-    return types.UniTuple(integer, ROWS)(integer, integer, integer), generate
-
-
-@intrinsic
-def load_rows(typing: Any, array: Any, begins: Any, index: Any, many: Any) -> Any:
-    """As many vectors as ``many`` stands for of each row that begins there in the flat array, from an index on."""
-    vectors = types.UniTuple(Vector(array.dtype), ROWS * len(many))
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        places = _places_of_rows(context, builder, signature, arguments, vectors)
-        return context.make_tuple(builder, vectors, [builder.load(place, align=_align(array)) for place in places])
-
-    return vectors(array, begins, index, many), generate
-
-
-@intrinsic
-def zero_rows(typing: Any, array: Any, many: Any) -> Any:
-    """As many vectors of zeros as ``load_rows`` gives."""
-    vectors = types.UniTuple(Vector(array.dtype), ROWS * len(many))
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        zero = ir.Constant(context.get_value_type(vectors.dtype), None)
-        return context.make_tuple(builder, vectors, [zero] * len(vectors))
-
-    return vectors(array, many), generate
-
-
-@intrinsic
-def store_rows(typing: Any, array: Any, begins: Any, index: Any, vectors: Any) -> Any:
-    """Those of every row back to where they were loaded from."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        places = _places_of_rows(context, builder, signature, arguments, vectors)
-        for vector, place in zip(cgutils.unpack_tuple(builder, arguments[3]), places, strict=True):
-            builder.store(vector, place, align=_align(array))
-        return context.get_dummy_value()
-
-    return types.none(array, begins, index, vectors), generate
-
-
-@intrinsic
-def add_outer(typing: Any, sums: Any, array: Any, begins: Any, index: Any, vectors: Any) -> Any:
-    """sums_i + a_i · vectors, for the entry a_i at an index of every row that begins there in the flat array."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        sums, vectors = (cgutils.unpack_tuple(builder, arguments[k]) for k in (0, 4))
-        weights = _everywhere(context, builder, signature, arguments, vectors[0].type)
-        pairs = [(weight, vector) for weight in weights for vector in vectors]
-        after = [_fused(builder, total, *pair) for total, pair in zip(sums, pairs, strict=True)]
-        return context.make_tuple(builder, signature.return_type, after)
-
-    return sums(sums, array, begins, index, vectors), generate
-
-
-@intrinsic
-def add_inner(typing: Any, sums: Any, array: Any, begins: Any, index: Any, rows: Any) -> Any:
-    """sums + Σ_i a_i · rows_i, for the entry a_i at an index of every row that begins there in the flat array."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        after, rows = (cgutils.unpack_tuple(builder, arguments[k]) for k in (0, 4))
-        for i, weight in enumerate(_everywhere(context, builder, signature, arguments, rows[0].type)):
-            vectors = rows[i * len(after) : (i + 1) * len(after)]
-            after = [_fused(builder, total, weight, vector) for total, vector in zip(after, vectors, strict=True)]
-        return context.make_tuple(builder, signature.return_type, after)
-
-    return sums(sums, array, begins, index, rows), generate
 
 
 @intrinsic
@@ -167,7 +82,7 @@ def load_apart(typing: Any, array: Any, index: Any, apart: Any, many: Any) -> An
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         places = _places_apart(context, builder, signature, arguments, vectors)
-        return context.make_tuple(builder, vectors, [builder.load(place, align=_align(array)) for place in places])
+        return context.make_tuple(builder, vectors, [builder.load(place, align=align_of(array)) for place in places])
 
     return vectors(array, types.intp, types.intp, many), generate
 
@@ -179,109 +94,10 @@ def store_apart(typing: Any, array: Any, index: Any, apart: Any, vectors: Any) -
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         places = _places_apart(context, builder, signature, arguments, vectors)
         for vector, place in zip(cgutils.unpack_tuple(builder, arguments[3]), places, strict=True):
-            builder.store(vector, place, align=_align(array))
+            builder.store(vector, place, align=align_of(array))
         return context.get_dummy_value()
 
     return types.none(array, types.intp, types.intp, vectors), generate
-
-
-@intrinsic
-def everywhere(typing: Any, array: Any, index: Any, apart: Any, many: Any) -> Any:
-    """For each of ROWS entries from an index on a vector of nothing but it, and for those ``apart`` of them likewise.
-
-    As many for each as ``many`` stands for, side by side.
-    """
-    vectors = types.UniTuple(Vector(array.dtype), ROWS * len(many))
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        flat, index, apart, _ = arguments
-        found = []
-        for i in range(ROWS):
-            for m in range(len(many)):
-                at = builder.add(index, builder.add(ir.Constant(index.type, i), _times(builder, apart, m)))
-                entry = builder.load(_place(context, builder, array, flat, at))
-                found.append(_splat(builder, entry, context.get_value_type(vectors.dtype)))
-        return context.make_tuple(builder, vectors, found)
-
-    return vectors(array, types.intp, types.intp, many), generate
-
-
-@intrinsic
-def add_pairs(typing: Any, sums: Any, left: Any, right: Any) -> Any:
-    """sums_ik + left_i · right_k, entry by entry."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        sums, left, right = (cgutils.unpack_tuple(builder, vectors) for vectors in arguments)
-        pairs = [(one, other) for one in left for other in right]
-        after = [_fused(builder, total, *pair) for total, pair in zip(sums, pairs, strict=True)]
-        return context.make_tuple(builder, signature.return_type, after)
-
-    return sums(sums, left, right), generate
-
-
-@intrinsic
-def add_weighted(typing: Any, sums: Any, rows: Any, weights: Any) -> Any:
-    """sums_k + Σ_i rows_i · weights_ik, entry by entry."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        after, rows, weights = (cgutils.unpack_tuple(builder, vectors) for vectors in arguments)
-        for i, row in enumerate(rows):
-            these = weights[i * len(after) : (i + 1) * len(after)]
-            after = [_fused(builder, total, row, weight) for total, weight in zip(after, these, strict=True)]
-        return context.make_tuple(builder, signature.return_type, after)
-
-    return sums(sums, rows, weights), generate
-
-
-@intrinsic
-def store_totals(typing: Any, array: Any, index: Any, apart: Any, sums: Any) -> Any:
-    """The sum of the entries of each vector of ROWS rows into the flat array: of row i and its k-th at i + k ``apart``."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        flat, index, apart, vectors = arguments
-        kind = context.get_value_type(sums.dtype)
-        entry, many = kind.element, len(sums) // ROWS
-        name = f"llvm.vector.reduce.fadd.v{kind.count}f{array.dtype.bitwidth}"
-        reduce = cgutils.get_or_insert_function(builder.module, ir.FunctionType(entry, [entry, kind]), name)
-        for k, vector in enumerate(cgutils.unpack_tuple(builder, vectors)):
-            at = builder.add(index, ir.Constant(index.type, k // many))
-            place = _place(context, builder, array, flat, builder.add(at, _times(builder, apart, k % many)))
-            builder.store(builder.call(reduce, [ir.Constant(entry, 0.0), vector], fastmath=("reassoc",)), place)
-        return context.get_dummy_value()
-
-    return types.none(array, types.intp, types.intp, sums), generate
-
-
-@intrinsic
-def note_columns(typing: Any, numbers: Any, place: Any, array: Any, begins: Any, index: Any) -> Any:
-    """Of as many columns as a vector has entries, from an index on, the numbers of those in which not all of the rows
-    that begin there in the flat array are 0, into ``numbers`` from a place on, with room for all; how many they are.
-
-    For WIDE registers only.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        numbers, place, array, begins, index = arguments
-        dtype = signature.args[2].dtype
-        side, bits, number = 8 * BYTES // dtype.bitwidth, ir.IntType(dtype.bitwidth), ir.IntType(32)
-        whole, found = ir.VectorType(bits, side), ir.Constant(ir.VectorType(bits, side), None)
-        for begin in cgutils.unpack_tuple(builder, begins):
-            where = _place(context, builder, signature.args[2], array, builder.add(begin, index))
-            entries = builder.load(builder.bitcast(where, ir.PointerType(whole)), align=_align(signature.args[2]))
-            found = builder.or_(found, entries)
-        any_of = builder.icmp_unsigned("!=", found, ir.Constant(whole, None))
-        kind, mask = ir.VectorType(number, side), ir.VectorType(ir.IntType(1), side)
-        first = _splat(builder, builder.trunc(index, number), kind)
-        columns = builder.add(first, ir.Constant(kind, [ir.Constant(number, k) for k in range(side)]))
-        name = f"llvm.x86.avx512.mask.compress.v{side}i32"
-        compress = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind, kind, mask]), name)
-        packed = builder.call(compress, [columns, ir.Constant(kind, None), any_of])
-        to = builder.bitcast(_place(context, builder, signature.args[0], numbers, place), ir.PointerType(kind))
-        builder.store(packed, to, align=4)
-        counted = builder.ctpop(builder.bitcast(any_of, ir.IntType(side)))
-        return builder.zext(counted, context.get_value_type(types.intp))
-
-    return types.intp(numbers, types.intp, array, begins, types.intp), generate
 
 
 @intrinsic
@@ -292,7 +108,7 @@ def fetch(typing: Any, array: Any, index: Any) -> Any:
         number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
         instruction = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        place = builder.bitcast(_place(context, builder, signature.args[0], *arguments), pointer)
+        place = builder.bitcast(place_of(context, builder, signature.args[0], *arguments), pointer)
         read, second_level, data = (ir.Constant(number, k) for k in (0, 2, 1))
         builder.call(instruction, [place, read, second_level, data])
         return context.get_dummy_value()
@@ -340,14 +156,14 @@ def turn_square(typing: Any, array: Any, index: Any, row: Any, other: Any, there
 
         def place(k: int, where: Any, at: Any, row: Any, begin: Any) -> Any:
             index = builder.add(begin, builder.mul(row, ir.Constant(row.type, k)))
-            return builder.bitcast(_place(context, builder, where, at, index), pointer)
+            return builder.bitcast(place_of(context, builder, where, at, index), pointer)
 
         def between(begin: int) -> Any:
             """The entries of two vectors by turns, half a vector of each."""
             places = [entry for i in range(begin, begin + half) for entry in (i, side + i)]
             return ir.Constant(ir.VectorType(number, side), [ir.Constant(number, entry) for entry in places])
 
-        align = _align(signature.args[0])
+        align = align_of(signature.args[0])
         rows = [builder.load(place(k, signature.args[3], other, other_row, there), align=align) for k in range(side)]
         for _ in range(side.bit_length() - 1):  # Each time a digit of an entry's row becomes one of its column.
             pairs = zip(rows[:half], rows[half:], strict=True)
@@ -402,56 +218,36 @@ def _by_pairs(left: Any, right: Any, instruction: str) -> Any:
 def _places(context: Any, builder: Any, signature: Any, arguments: Any, vectors: Any) -> list[Any]:
     """Where each of the vectors lies."""
     kind = ir.PointerType(context.get_value_type(vectors.dtype))
-    start = builder.bitcast(_place(context, builder, signature.args[0], *arguments[:2]), kind)
+    start = builder.bitcast(place_of(context, builder, signature.args[0], *arguments[:2]), kind)
     return [builder.gep(start, [ir.Constant(ir.IntType(64), k)]) for k in range(len(vectors))]
-
-
-def _places_of_rows(context: Any, builder: Any, signature: Any, arguments: Any, vectors: Any) -> list[Any]:
-    array, begins, index = arguments[:3]
-    kind = ir.PointerType(context.get_value_type(vectors.dtype))
-    places = []
-    for begin in cgutils.unpack_tuple(builder, begins):
-        start = builder.bitcast(_place(context, builder, signature.args[0], array, builder.add(begin, index)), kind)
-        places += [builder.gep(start, [ir.Constant(ir.IntType(64), k)]) for k in range(len(vectors) // ROWS)]
-    return places
 
 
 def _places_apart(context: Any, builder: Any, signature: Any, arguments: Any, vectors: Any) -> list[Any]:
     array, index, apart = arguments[:3]
     kind = ir.PointerType(context.get_value_type(vectors.dtype))
-    indices = [builder.add(index, _times(builder, apart, k)) for k in range(len(vectors))]
-    return [builder.bitcast(_place(context, builder, signature.args[0], array, at), kind) for at in indices]
+    indices = [builder.add(index, times(builder, apart, k)) for k in range(len(vectors))]
+    return [builder.bitcast(place_of(context, builder, signature.args[0], array, at), kind) for at in indices]
 
 
-def _times(builder: Any, number: Any, k: int) -> Any:
+def times(builder: Any, number: Any, k: int) -> Any:
     return builder.mul(number, ir.Constant(number.type, k))
 
 
-def _splat(builder: Any, entry: Any, kind: Any) -> Any:
+def splat(builder: Any, entry: Any, kind: Any) -> Any:
     """A vector of nothing but this entry."""
     nothing, first = ir.Constant(kind, ir.Undefined), ir.Constant(ir.IntType(32), 0)
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None)
     return builder.shuffle_vector(builder.insert_element(nothing, entry, first), nothing, zeros)
 
 
-def _everywhere(context: Any, builder: Any, signature: Any, arguments: Any, kind: Any) -> list[Any]:
-    """For every row the vector whose entries are all that at the index."""
-    _, array, begins, index, _ = arguments
-    vectors = []
-    for begin in cgutils.unpack_tuple(builder, begins):
-        entry = builder.load(_place(context, builder, signature.args[1], array, builder.add(begin, index)))
-        vectors.append(_splat(builder, entry, kind))
-    return vectors
-
-
-def _fused(builder: Any, total: Any, weight: Any, vector: Any) -> Any:
+def fused(builder: Any, total: Any, weight: Any, vector: Any) -> Any:
     """total + weight · vector, rounded once where the processor can."""
     return builder.fadd(total, builder.fmul(weight, vector, flags=CONTRACT), flags=CONTRACT)
 
 
-def _place(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+def place_of(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
     return builder.gep(context.make_array(kind)(context, builder, array).data, [index])
 
 
-def _align(array: Any) -> int:
+def align_of(array: Any) -> int:
     return array.dtype.bitwidth // 8

@@ -8,7 +8,7 @@ import pytest
 from rankscope.compiled import compiled
 from rankscope.nmf import packed_pass, tiles
 from rankscope.nmf.packed_pass import look_at_share, pack, share_of
-from rankscope.vectors import ROWS
+from rankscope.rows import ROWS
 
 SHAPES = [(1, 5, 1), (3, 17, 2), (130, 40, 7), (257, 1300, 10), (4200, 90, 3), (140, 210, 60)]
 """m, n and r: less than a group of rows, more than are added up at once, several tiles."""

@@ -12,8 +12,8 @@ from rankscope.nmf.rules import make_rule
 from rankscope.nmf.rules.rule import COORDINATES, DESCENT, MULTIPLICATION, Move
 from rankscope.nmf.subproblem import Hessian, Subproblem
 
-SHAPES = [(1, 5, 1), (3, 17, 2), (130, 40, 7), (257, 1300, 10), (140, 2100, 60)]
-"""m, n and r: less than a group and more than a tile, odd ranks, several panels."""
+SHAPES = [(1, 5, 1), (3, 17, 2), (130, 40, 7), (257, 1300, 10), (140, 2100, 60), (261, 77, 19), (50, 1100, 50)]
+"""m, n and r: less than a group and more than a tile, odd ranks, several panels; components left over, one to four."""
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-4}
 MOVES = [Move(COORDINATES, 2), Move(MULTIPLICATION), Move(DESCENT, rate=1e-3)]
 L1, L2 = 0.3, 0.2
@@ -27,6 +27,7 @@ def problem(shape, dtype=np.float64, seed=0):
     for row in A:
         row[: rng.integers(n)] = 0
         row[rng.integers(n) :] = 0
+    A[:, rng.random(n) < 0.3] = 0
     return [*(M.astype(dtype) for M in (A, R, F)), R @ R.T + L2 * np.eye(r)]
 
 

@@ -13,20 +13,8 @@ import numpy as np
 from rankscope.compiled import Array, Index, Integers, compiled, leaf
 from rankscope.nmf.columns import see
 from rankscope.nmf.tiles import FOLD, LANES, fold_columns, tile_width, width_of
-from rankscope.vectors import (
-    BYTES,
-    ONE,
-    ROWS,
-    THREE,
-    TWO,
-    add_inner,
-    add_outer,
-    load,
-    load_rows,
-    rows_from,
-    store,
-    store_rows,
-)
+from rankscope.rows import ROWS, add_inner, add_outer, load_rows, rows_from, store_rows
+from rankscope.vectors import BYTES, ONE, THREE, TWO, load, store
 
 ENOUGH = 2**16
 """Entries of A that are worth another thread."""

@@ -43,8 +43,9 @@ from rankscope.nmf.tiles import (
     symmetric,
     to_rows,
 )
+from rankscope.rows import ROWS, rows_from
 from rankscope.team import together
-from rankscope.vectors import ROWS, add_up, aligned_zeros, rooms, rows_from
+from rankscope.vectors import add_up, aligned_zeros, rooms
 
 SOLVED = 4
 """Parts for each thread where some rows take more sweeps than others."""

@@ -8,7 +8,8 @@ import numpy as np
 
 from rankscope.compiled import Array, inner, leaf
 from rankscope.matrices import Matrix, turn
-from rankscope.vectors import BYTES, ONE, ROWS, WIDE, aligned_zeros, lanes, load, plus, store, turn_square
+from rankscope.rows import ROWS
+from rankscope.vectors import BYTES, ONE, WIDE, aligned_zeros, lanes, load, plus, store, turn_square
 
 LANES = 128
 """Rows of A that are taken at a time: few enough to stay in the second cache level."""

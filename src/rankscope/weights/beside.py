@@ -7,6 +7,9 @@ however small the parts are; and to group the entries of a vector otherwise is t
 from rankscope.compiled import Array, leaf
 from rankscope.matrices import Matrix, copy_sum, turn
 
+Sizes = tuple[int, int, int, int, int]
+"""Of the two parts of a structure, all there are."""
+
 BESIDE = 32
 """Vectors of a block: two registers or four."""
 ENOUGH = 2**17

@@ -6,7 +6,7 @@ derivatives of derivatives or by transforming functions, is served by the operat
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ from torch.autograd import forward_ad
 from rankscope import team
 from rankscope.addresses import LIKE
 from rankscope.compiled import Array
+from rankscope.weights.beside import Sizes
 
-Sizes = tuple[int, ...]
 Address = int
 
 
@@ -86,7 +86,7 @@ class _Step(torch.autograd.Function):
         return None, None, dx, dP if needed[1] else None, dQ if needed[2] else None, db if needed[3] else None
 
 
-_step = super(torch.autograd.Function, _Step).apply
+_step = cast(Any, super(torch.autograd.Function, _Step)).apply
 """Without a look at transformed functions, which do not come here."""
 
 

@@ -10,11 +10,11 @@ Reference: Van Loan & Pitsianis 1993, "Approximation with Kronecker products", d
 from typing import Self, cast, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankscope.spectra import singular_values
 from rankscope.weights import fused, kronecker_pass
+from rankscope.weights.beside import Sizes
 from rankscope.weights.structure import (
     Nearest,
     Structure,
@@ -160,7 +160,7 @@ def _right_first(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Tensor
     return Y.reshape(*x.shape[:-1], o1 * o2)
 
 
-def _sizes(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> kronecker_pass.Sizes | None:
+def _sizes(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Sizes | None:
     (K, o1, i1), (terms, o2, i2) = A.shape, B.shape
     fit = terms == K and x.shape[-1] == i1 * i2 and (bias is None or bias.numel() == o1 * o2)
     return (K, o1, i1, o2, i2) if fit else None

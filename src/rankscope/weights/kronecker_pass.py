@@ -18,11 +18,7 @@ from rankscope.compiled import Array, compiled, inner, leaf
 from rankscope.matrices import Matrix, add_product, copy, product, turn, whole, whole_of
 from rankscope.team import together
 from rankscope.vectors import add_up, aligned_zeros, rooms
-from rankscope.weights.beside import BESIDE, add_vectors, begin_with, blocks_of, lay, parts_of, share, take
-
-Sizes = tuple[int, int, int, int, int]
-"""K, o₁, i₁, o₂ and i₂."""
-
+from rankscope.weights.beside import BESIDE, Sizes, add_vectors, begin_with, blocks_of, lay, parts_of, share, take
 
 KEPT = 32
 """Numbers in a row of B, from which on it takes longer to compute Z again than to keep it."""
@@ -70,7 +66,7 @@ def _forward(
     Y: Array,
     room: tuple[Array, Array, Array],
 ) -> None:
-    K, o1, i1, o2, i2 = sizes
+    K, o1, i1, o2, _ = sizes
     xs, ys, row = room[0][part], room[1][part], o2 * BESIDE
     for block in range(*share(part, parts, len(X))):
         z, begin = Z[block] if len(Z) else room[2][part], block * BESIDE

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rankscope.spectra import spectrum
 from rankscope.weights import fused, monarch_pass
+from rankscope.weights.beside import Sizes
 from rankscope.weights.structure import (
     Nearest,
     Structure,
@@ -144,7 +145,7 @@ def _by_parts(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> Tensor:
     return Y.flatten(0, 1).mT.reshape(*x.shape[:-1], n0 * n1)
 
 
-def _sizes(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> monarch_pass.Sizes | None:
+def _sizes(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> Sizes | None:
     (m1, m0, n0, R), n1 = C.shape, D.shape[3]
     fit = D.shape[:3] == (n0, R, m1) and x.shape[-1] == m0 * m1 and (bias is None or bias.numel() == n0 * n1)
     return (m1, m0, n0, R, n1) if fit else None

@@ -16,10 +16,7 @@ from rankscope.compiled import Array, compiled, inner, leaf
 from rankscope.matrices import Matrix, add_product, copy, product, turn, whole
 from rankscope.team import together
 from rankscope.vectors import add_up, rooms
-from rankscope.weights.beside import BESIDE, add_vectors, begin_with, blocks_of, lay, parts_of, share, take
-
-Sizes = tuple[int, int, int, int, int]
-"""m₁, m₀, n₀, R and n₁."""
+from rankscope.weights.beside import BESIDE, Sizes, add_vectors, begin_with, blocks_of, lay, parts_of, share, take
 
 
 class Room(NamedTuple):
