@@ -15,8 +15,8 @@ from rankscope.team import together
 
 MOST_STEPS = 60
 """Of QL for each eigenvalue; two are usual."""
-FEW = 8
-"""Products that are not worth another thread."""
+ENOUGH = 8_000
+"""r³ for each product that is worth another thread."""
 
 
 @compiled
@@ -28,7 +28,7 @@ def singular_values_of_products(P: Array, Q: Array, sigma: Array, team: int) -> 
     Returns:
         how many failed: P is singular to rounding there, and the row of σ holds NaN.
     """
-    parts = max(1, min(team, len(P) // FEW))
+    parts = max(1, min(team, len(P), len(P) * P.shape[1] ** 3 // ENOUGH))
     together(_some, parts, parts, (parts, P, Q, sigma))
     failed = 0
     for row in sigma:

@@ -61,7 +61,7 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
         route, sizes, x, P, Q, bias = given
-        X, p, q, b = _flat(x), _flat(P), _flat(Q), None if bias is None else _flat(bias)
+        X, p, q, b = x.contiguous(), P.contiguous(), Q.contiguous(), None if bias is None else bias.contiguous()
         like, batch, passes = LIKE[x.dtype], x.shape[0], route.passes
         shape, between = passes.made(batch, sizes, like.itemsize)
         y, z = x.new_empty(shape), x.new_empty(between)
@@ -77,7 +77,7 @@ class _Step(torch.autograd.Function):
         _, _, *needed = ctx.needs_input_grad
         if torch.is_grad_enabled():
             return None, None, *_differentiable(ctx.route.operations, (x, P, Q, bias), needed, gradients[0])
-        dY, X, p, q = _flat(gradients[0]), _flat(x), _flat(P), _flat(Q)
+        dY, X, p, q = gradients[0].contiguous(), x.contiguous(), P.contiguous(), Q.contiguous()
         dx, dP, dQ = torch.empty_like(X) if needed[0] else None, torch.empty_like(p), torch.empty_like(q)
         db = dY.new_empty(dY.shape[1])
         given = dY.data_ptr(), X.data_ptr(), z.data_ptr(), p.data_ptr(), q.data_ptr()
@@ -98,11 +98,6 @@ def _differentiable(
     x, P, Q, bias = inputs
     found = iter(torch.autograd.grad([operations(x, P, Q, bias)], wanted, [dY], create_graph=True))
     return [next(found) if needs else None for needs in needed]
-
-
-def _flat(tensor: Tensor) -> Tensor:
-    """Its numbers side by side."""
-    return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
 def _takes(x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) -> bool:

@@ -34,7 +34,7 @@ class Structure(nn.Module, ABC):
         super().__init__()
         self.out_features = check_range("out_features", out_features, 1)
         self.in_features = check_range("in_features", in_features, 1)
-        self._cheaper: dict[int, bool] = {}  # Whether `multiply` is, for a batch of so many vectors.
+        self._cheaper: dict[torch.Size, bool] = {}  # Whether `multiply` is, for an x of such a shape.
 
     overhead: ClassVar[int] = 0
     """What the calls of `matrix` cost beside one product, in floating-point operations of the same time."""
@@ -83,14 +83,16 @@ class Structure(nn.Module, ABC):
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x Wᵀ + b (…, out) for x (…, in), forming W where that takes less time."""
+        cheaper = self._cheaper.get(x.shape)
+        if cheaper is None:
+            cheaper = self._cheaper[x.shape] = self._is_cheaper(x)
+        return self.multiply(x, bias) if cheaper else F.linear(x, self.matrix(), bias)
+
+    def _is_cheaper(self, x: Tensor) -> bool:
         if x.shape[-1] != self.in_features:
             raise ValueError(f"the last dimension of x must be in_features = {self.in_features}, got {x.shape[-1]}")
         batch = x.numel() // self.in_features
-        cheaper = self._cheaper.get(batch)
-        if cheaper is None:
-            by_parts, formed = self.slowness * self.multiply_flops(batch), self._dense_flops(batch) + self.overhead
-            cheaper = self._cheaper[batch] = by_parts <= formed
-        return self.multiply(x, bias) if cheaper else F.linear(x, self.matrix(), bias)
+        return self.slowness * self.multiply_flops(batch) <= self._dense_flops(batch) + self.overhead
 
     @property
     def num_parameters(self) -> int:
