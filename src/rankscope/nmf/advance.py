@@ -43,10 +43,12 @@ class Trace(NamedTuple):
     inner: Tensor | float
     layers: Tensor | None = None
     """Layer-wise, the first term of the objective less ‖A‖² and the sum of the others (2)."""
+    level: float | None = None
+    """½‖A − L R‖² − ½‖A‖², where the pass took it."""
 
     def objective(self) -> float:
         """½‖A − L R‖² − ½‖A‖²."""
-        return float(0.5 * torch.sum(self.P * self.Q) - self.inner)
+        return float(0.5 * torch.sum(self.P * self.Q) - self.inner) if self.level is None else self.level
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class State:
         if self.S_1 is not None:
             terms = layerwise.first_term(self.chain, self.left_grams[0], self.S_1), layerwise.later_terms(self.chain)
             layers = torch.stack(terms)
-        return Trace(self.left_grams[j - 1], self.chain.right_gram(j), inner, layers)
+        return Trace(self.left_grams[j - 1], self.chain.right_gram(j), inner, layers, self.level)
 
     def objective(self, penalties: Penalties) -> float:
         """½‖A − F₁ … F_L‖² − ½‖A‖² + penalties; where entries are missing, with the A' of the last pass for A.

@@ -63,8 +63,9 @@ def sum_of_squares(a: Array, team: int) -> float:
 @leaf
 def _sum_of_squares(part: int, a: Array, totals: Array) -> None:
     total, parts = 0.0, len(totals)
-    for i in range(part * a.size // parts, (part + 1) * a.size // parts):
-        total += np.float64(a[i]) * np.float64(a[i])
+    mine = a[part * a.size // parts : (part + 1) * a.size // parts]
+    for i in range(len(mine)):
+        total += np.float64(mine[i]) * np.float64(mine[i])
     totals[part] = total
 
 

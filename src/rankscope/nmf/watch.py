@@ -12,6 +12,7 @@ A layer-wise fit has a column more, layerwise_error: Σ λ_l ‖Z_{l−1} − F_
 those of the product F₁ … F_L as in any fit.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -108,7 +109,7 @@ def relative_error(blocks: RowBlocks, state: State) -> float:
 def squared_error(blocks: RowBlocks, chain: Chain, trace: Trace) -> float:
     """‖A − F₁ … F_L‖² of one evaluated chain, over what was observed."""
     read = blocks.squared_norm + 2 * trace.objective()
-    cancelled = _cancelled(torch.tensor([read]), blocks)
+    cancelled = _cancelled([read], blocks)
     return passes.squared_residual(blocks, chain.first, chain.dictionary) if cancelled else read
 
 
@@ -123,13 +124,16 @@ def _measure(seen: Sequence[Sighting], blocks: RowBlocks) -> tuple[Tensor, Tenso
     """‖A − B‖² (T) and the singular values of B (T, r) of the products B at T sightings, in float64."""
     traces = [sighting.trace for sighting in seen]
     P, Q = torch.stack([trace.P for trace in traces]), torch.stack([trace.Q for trace in traces])
-    inner = _column([trace.inner for trace in traces], P)
-    squared_error = blocks.squared_norm - 2 * inner + torch.linalg.vecdot(P.flatten(1), Q.flatten(1))
-    for t in _cancelled(squared_error, blocks):
-        squared_error[t] = passes.squared_residual(blocks, seen[t].chain.first, seen[t].chain.dictionary)
-    finite = squared_error.isfinite()
-    if finite.all():
+    levels = [trace.level for trace in traces if trace.level is not None]
+    if len(levels) < len(traces):
+        levels = (0.5 * (P * Q).sum((1, 2)) - _column([trace.inner for trace in traces], P)).tolist()
+    errors = [blocks.squared_norm + 2 * level for level in levels]
+    for t in _cancelled(errors, blocks):
+        errors[t] = passes.squared_residual(blocks, seen[t].chain.first, seen[t].chain.dictionary)
+    squared_error = P.new_tensor(errors)
+    if all(map(math.isfinite, errors)):
         return squared_error, gram_singular_values(P, Q, blocks.workers)
+    finite = squared_error.isfinite()
     sigma = torch.full(P.shape[:2], torch.nan, dtype=torch.float64, device=P.device)
     sigma[finite] = gram_singular_values(P[finite], Q[finite], blocks.workers)
     return squared_error, sigma
@@ -139,13 +143,13 @@ def _measure_layers(seen: Sequence[Sighting], blocks: RowBlocks) -> Tensor:
     """Σ λ_l ‖Z_{l−1} − F_l Z_l‖² (T) at T sightings of a layer-wise fit, in float64."""
     sums = torch.stack([sighting.trace.layers for sighting in seen if sighting.trace.layers is not None])
     first, later = (blocks.squared_norm + sums[:, 0]), sums[:, 1]
-    for t in _cancelled(first, blocks):
+    for t in _cancelled(first.tolist(), blocks):
         first[t] = passes.squared_residual(blocks, seen[t].chain.first, seen[t].chain.basis)
     return seen[0].chain.weights[0] * first + later
 
 
-def _cancelled(squared_error: Tensor, blocks: RowBlocks) -> list[int]:
+def _cancelled(squared_errors: Sequence[float], blocks: RowBlocks) -> list[int]:
     """Where the difference of traces does not tell the error."""
     # Where entries are missing, S was taken with those of an earlier product in their place.
-    outdated = blocks.observed is not None
-    return ((squared_error < CANCELLATION[blocks.dtype] * blocks.squared_norm) | outdated).nonzero().flatten().tolist()
+    outdated, bound = blocks.observed is not None, CANCELLATION[blocks.dtype] * blocks.squared_norm
+    return [t for t, error in enumerate(squared_errors) if outdated or error < bound]
