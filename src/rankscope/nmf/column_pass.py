@@ -85,6 +85,6 @@ def _move_columns(
         store_lanes(y, lanes, moved, start)
         if Qs.size:
             to_rows(y, r, F)
-            add_gram(F, y, wide, Q)
+            add_gram(F, r, y, wide, Q)
     if Qs.size:
         symmetric(Q, Qs[k, : r * r].reshape(r, r))

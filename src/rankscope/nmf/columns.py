@@ -127,18 +127,18 @@ def room_for_gram(r: int, G: Array) -> tuple[Array, Array]:
 
 
 @leaf
-def add_gram(F: Array, f: Array, wide: Array, G: Array) -> None:
+def add_gram(F: Array, q: int, f: Array, wide: Array, G: Array) -> None:
     """G += FᵀF in float64, from the diagonal on, or a little before; ``wide`` is room for SOME of F's rows.
 
-    What F does not hold is taken from the lanes of f.
+    Components from the q-th on are taken from the lanes of f.
     """
     r, apart = len(f), len(F) // LANES
-    across, whole = len(G) // r, min(len(f), apart)
+    across = len(G) // r
     for begin in range(0, LANES, SOME):
         for lane in range(SOME):
-            for j in range(whole):
+            for j in range(q):
                 wide[lane * across + j] = F[(begin + lane) * apart + j]
-            for j in range(whole, r):
+            for j in range(q, r):
                 wide[lane * across + j] = f[j, begin + lane]
         for i in range(0, r, ROWS):
             left, right = Matrix(wide, i, 1, across), Matrix(wide, i, across, 1)

@@ -140,7 +140,7 @@ def _move_rows(
         store_lanes(y, lanes, moved, at + start)
         to_rows(y, q, F)
         add_left(flat, start, lanes, n, columns, F, sums, y, rest)
-        add_gram(F, y, wide, G)
+        add_gram(F, q, y, wide, G)
         if (start - begin) // LANES % FOLD == FOLD - 1:
             fold(sums, rest, S)
     fold(sums, rest, S)
@@ -203,7 +203,7 @@ def _evaluate_rows(
             continue
         load_lanes(X, at + start, lanes, x)
         to_rows(x, u, F)
-        add_gram(F, x, wide, G)
+        add_gram(F, u, x, wide, G)
         if between.size:
             combine(weights, x, c)
             to_rows(c, s, product)
