@@ -81,14 +81,14 @@ def look_around(
         hopping: how many hops in vain are enough, and what draws them.
     """
     tried = gained = iterations = in_vain = 0
-    lowest = state
+    lowest, told = state, 2 * torch.finfo(blocks.dtype).eps * blocks.squared_norm  # What differences of traces tell.
     while in_vain < hopping.in_vain:
         chain = drawn_anew(blocks, state.chain, hopping.generator)
         start = settle(blocks, chain, penalties)
         found, steps = descend(blocks, start, rule, penalties, look_every=LOOK_EVERY, worth=WORTH)
         half_error = max(0.5 * blocks.squared_norm + lowest.trace.objective(), 0.0)
         rise = found.objective(penalties) - lowest.objective(penalties)
-        lower = rise < -GAIN * half_error
+        lower = rise < -max(GAIN * half_error, told)
         lowest = found if lower else lowest
         state = found if rise <= SLACK * half_error else state
         tried, gained, iterations = tried + 1, gained + lower, iterations + steps
