@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from rankscope.vectors import BYTES, WIDE, Vector, align_of, fused, place_of, splat, times
+from rankscope.vectors import BYTES, WIDE, Vector, align_of, fused, loaded, place_of, splat, stored, times
 
 ROWS = 8 if WIDE else 4
 """How many rows are worked on at a time: so many that their sums, of up to three vectors each, stay in registers."""
@@ -42,7 +42,7 @@ def load_rows(typing: Any, array: Any, begins: Any, index: Any, many: Any) -> An
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         places = _places_of_rows(context, builder, signature, arguments, vectors)
-        return context.make_tuple(builder, vectors, [builder.load(place, align=align_of(array)) for place in places])
+        return loaded(context, builder, array, vectors, places)
 
     return vectors(array, begins, index, many), generate
 
@@ -65,9 +65,7 @@ def store_rows(typing: Any, array: Any, begins: Any, index: Any, vectors: Any) -
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         places = _places_of_rows(context, builder, signature, arguments, vectors)
-        for vector, place in zip(cgutils.unpack_tuple(builder, arguments[3]), places, strict=True):
-            builder.store(vector, place, align=align_of(array))
-        return context.get_dummy_value()
+        return stored(context, builder, array, arguments[3], places)
 
     return types.none(array, begins, index, vectors), generate
 

@@ -57,7 +57,7 @@ def load(typing: Any, array: Any, index: Any, many: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         places = _places(context, builder, signature, arguments, vectors)
-        return context.make_tuple(builder, vectors, [builder.load(place, align=align_of(array)) for place in places])
+        return loaded(context, builder, array, vectors, places)
 
     return vectors(array, index, many), generate
 
@@ -68,9 +68,7 @@ def store(typing: Any, array: Any, index: Any, vectors: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         places = _places(context, builder, signature, arguments, vectors)
-        for vector, place in zip(cgutils.unpack_tuple(builder, arguments[2]), places, strict=True):
-            builder.store(vector, place, align=align_of(array))
-        return context.get_dummy_value()
+        return stored(context, builder, array, arguments[2], places)
 
     return types.none(array, index, vectors), generate
 
@@ -82,7 +80,7 @@ def load_apart(typing: Any, array: Any, index: Any, apart: Any, many: Any) -> An
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         places = _places_apart(context, builder, signature, arguments, vectors)
-        return context.make_tuple(builder, vectors, [builder.load(place, align=align_of(array)) for place in places])
+        return loaded(context, builder, array, vectors, places)
 
     return vectors(array, types.intp, types.intp, many), generate
 
@@ -93,9 +91,7 @@ def store_apart(typing: Any, array: Any, index: Any, apart: Any, vectors: Any) -
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         places = _places_apart(context, builder, signature, arguments, vectors)
-        for vector, place in zip(cgutils.unpack_tuple(builder, arguments[3]), places, strict=True):
-            builder.store(vector, place, align=align_of(array))
-        return context.get_dummy_value()
+        return stored(context, builder, array, arguments[3], places)
 
     return types.none(array, types.intp, types.intp, vectors), generate
 
@@ -220,6 +216,18 @@ def _places(context: Any, builder: Any, signature: Any, arguments: Any, vectors:
     kind = ir.PointerType(context.get_value_type(vectors.dtype))
     start = builder.bitcast(place_of(context, builder, signature.args[0], *arguments[:2]), kind)
     return [builder.gep(start, [ir.Constant(ir.IntType(64), k)]) for k in range(len(vectors))]
+
+
+def loaded(context: Any, builder: Any, array: Any, vectors: Any, places: list[Any]) -> Any:
+    """The tuple of vectors that lie in these places."""
+    return context.make_tuple(builder, vectors, [builder.load(place, align=align_of(array)) for place in places])
+
+
+def stored(context: Any, builder: Any, array: Any, vectors: Any, places: list[Any]) -> Any:
+    """The tuple of vectors into these places."""
+    for vector, place in zip(cgutils.unpack_tuple(builder, vectors), places, strict=True):
+        builder.store(vector, place, align=align_of(array))
+    return context.get_dummy_value()
 
 
 def _places_apart(context: Any, builder: Any, signature: Any, arguments: Any, vectors: Any) -> list[Any]:

@@ -10,6 +10,9 @@ from rankscope.matrices import Matrix, copy_sum, turn
 Sizes = tuple[int, int, int, int, int]
 """Of the two parts of a structure, all there are."""
 
+Places = tuple[int, ...]
+"""The addresses of what a pass is given and of what it is to fill."""
+
 BESIDE = 32
 """Vectors of a block: two registers or four."""
 ENOUGH = 2**17

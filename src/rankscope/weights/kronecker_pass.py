@@ -18,7 +18,18 @@ from rankscope.compiled import Array, compiled, inner, leaf
 from rankscope.matrices import Matrix, add_product, copy, product, turn, whole, whole_of
 from rankscope.team import together
 from rankscope.vectors import add_up, aligned_zeros, rooms
-from rankscope.weights.beside import BESIDE, Sizes, add_vectors, begin_with, blocks_of, lay, parts_of, share, take
+from rankscope.weights.beside import (
+    BESIDE,
+    Places,
+    Sizes,
+    add_vectors,
+    begin_with,
+    blocks_of,
+    lay,
+    parts_of,
+    share,
+    take,
+)
 
 KEPT = 32
 """Numbers in a row of B, from which on it takes longer to compute Z again than to keep it."""
@@ -43,9 +54,10 @@ def made(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]
 
 
 @compiled
-def forward(like: Array, sizes: Sizes, batch: int, x: int, p: int, q: int, b: int, y: int, z: int, team: int) -> None:
+def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
     """Y (batch×o₁o₂) and Z for X (batch×i₁i₂), B (K×o₂×i₂) at p, A (K×o₁×i₁) at q and the bias."""
     K, o1, i1, o2, i2 = sizes
+    x, p, q, b, y, z = places
     X, B, A = at(x, (batch, i1 * i2), like), at(p, (K * o2 * i2,), like), at(q, (K, o1, i1), like)
     bias, Y, Z = at_or_zeros(b, o1 * o2, like), at(y, (batch, o1 * o2), like), _between(z, sizes, batch, like)
     parts = parts_of(batch, _each(sizes), team)
@@ -88,23 +100,10 @@ def _inner(z: Array, xs: Array, B: Array, sizes: Sizes) -> None:
 
 
 @compiled
-def backward(
-    like: Array,
-    sizes: Sizes,
-    batch: int,
-    dy: int,
-    x: int,
-    z: int,
-    p: int,
-    q: int,
-    dx: int,
-    dp: int,
-    dq: int,
-    db: int,
-    team: int,
-) -> None:
+def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
     """The gradients of X, unless there is no room for it, B, A and the bias for ∂Y (batch×o₁o₂)."""
     K, o1, i1, o2, i2 = sizes
+    dy, x, z, p, q, dx, dp, dq, db = places
     dY, X, Z = at(dy, (batch, o1 * o2), like), at(x, (batch, i1 * i2), like), _between(z, sizes, batch, like)
     B, A, dX = at(p, (K * o2 * i2,), like), at(q, (K, o1, i1), like), at(dx, (batch if dx else 0, i1 * i2), like)
     row, u, v = o2 * BESIDE, whole(i1 * K, like), whole(i2, like)

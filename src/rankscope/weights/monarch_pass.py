@@ -16,7 +16,18 @@ from rankscope.compiled import Array, compiled, inner, leaf
 from rankscope.matrices import Matrix, add_product, copy, product, turn, whole
 from rankscope.team import together
 from rankscope.vectors import add_up, rooms
-from rankscope.weights.beside import BESIDE, Sizes, add_vectors, begin_with, blocks_of, lay, parts_of, share, take
+from rankscope.weights.beside import (
+    BESIDE,
+    Places,
+    Sizes,
+    add_vectors,
+    begin_with,
+    blocks_of,
+    lay,
+    parts_of,
+    share,
+    take,
+)
 
 
 class Room(NamedTuple):
@@ -37,9 +48,10 @@ def made(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]
 
 
 @compiled
-def forward(like: Array, sizes: Sizes, batch: int, x: int, p: int, q: int, b: int, y: int, z: int, team: int) -> None:
+def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
     """Y (batch×n₀n₁) and Z for X (batch×m₀m₁), C (m₁×m₀×n₀×R) at p, D (n₀×R×m₁×n₁) at q and the bias."""
     m1, m0, n0, R, n1 = sizes
+    x, p, q, b, y, z = places
     X, C, D = at(x, (batch, m0 * m1), like), at(p, (m1 * m0 * n0 * R,), like), at(q, (n0 * R * m1 * n1,), like)
     bias, Y, Z = at_or_zeros(b, n0 * n1, like), at(y, (batch, n0 * n1), like), _between(z, sizes, batch, like)
     parts = parts_of(batch, C.size + D.size, team)
@@ -76,23 +88,10 @@ def _forward(
 
 
 @compiled
-def backward(
-    like: Array,
-    sizes: Sizes,
-    batch: int,
-    dy: int,
-    x: int,
-    z: int,
-    p: int,
-    q: int,
-    dx: int,
-    dp: int,
-    dq: int,
-    db: int,
-    team: int,
-) -> None:
+def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
     """The gradients of X, unless there is no room for it, C, D and the bias for ∂Y (batch×n₀n₁)."""
     m1, m0, n0, R, n1 = sizes
+    dy, x, z, p, q, dx, dp, dq, db = places
     dY, X, Z = at(dy, (batch, n0 * n1), like), at(x, (batch, m0 * m1), like), _between(z, sizes, batch, like)
     C, D = at(p, (m1 * m0 * n0 * R,), like), at(q, (n0 * R * m1 * n1,), like)
     dX, u, v = at(dx, (batch if dx else 0, m0 * m1), like), whole(n0 * R, like), whole(n1, like)
