@@ -51,16 +51,20 @@ def product(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int) -> None:
 def _multiply(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int, more: bool) -> None:
     width, at = lanes(B.entries), 0
     while at < n:
-        left = n - at
-        if left in (2 * width, 4 * width):
-            _columns(C, A, B, m, p, at, TWO, more)
-            at += 2 * width
-        elif left == width:
+        many = at_once(n - at, width)
+        if many == width:
             _columns(C, A, B, m, p, at, ONE, more)
-            at += width
+        elif many == 2 * width:
+            _columns(C, A, B, m, p, at, TWO, more)
         else:
             _columns(C, A, B, m, p, at, THREE, more)
-            at += 3 * width
+        at += many
+
+
+@leaf
+def at_once(left: int, width: int) -> int:
+    """Of so many columns those that are multiplied first, up to three vectors: four are two and two."""
+    return 2 * width if left == 4 * width else min(left, 3 * width)
 
 
 @leaf

@@ -7,7 +7,7 @@ however small the parts are; and to group the entries of a vector otherwise is t
 from rankscope.compiled import Array, leaf
 from rankscope.matrices import Matrix, copy_sum, turn
 
-Sizes = tuple[int, int, int, int, int]
+Sizes = tuple[int, ...]
 """Of the two parts of a structure, all there are."""
 
 Places = tuple[int, ...]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.spectra import singular_values
-from rankscope.weights import fused, kronecker_pass
+from rankscope.weights import fused, kronecker_pass, kronecker_rows
 from rankscope.weights.beside import Sizes
 from rankscope.weights.structure import (
     Nearest,
@@ -71,6 +71,8 @@ class Kronecker(Structure):
         self.B = nn.Parameter(torch.empty(terms, o2, i2))
         left_first, right_first = self._orders()
         self._from_left = left_first < right_first
+        by_rows = o2 % 16 == i2 % 16 == 0 and min(o1, i1) >= 8 and o2 >= 32
+        self._route = _BY_ROWS if by_rows else _BY_VECTORS
         self.reset_parameters(generator)
 
     @classmethod
@@ -83,7 +85,7 @@ class Kronecker(Structure):
         return _matrix(self.A, self.B)
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return self._left_first(x, bias) if self._from_left else fused.apply(_BY_PARTS, x, self.B, self.A, bias)
+        return self._left_first(x, bias) if self._from_left else fused.apply(self._route, x, self.B, self.A, bias)
 
     def _left_first(self, x: Tensor, bias: Tensor | None) -> Tensor:
         (o1, i1), (o2, i2), K = self.left_shape, self.right_shape, self.terms
@@ -166,8 +168,11 @@ def _sizes(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Sizes | None
     return (K, o1, i1, o2, i2) if fit else None
 
 
-_BY_PARTS = fused.Route(
+_BY_VECTORS = fused.Route(
     fused.Passes(kronecker_pass.forward, kronecker_pass.backward, kronecker_pass.made), _right_first, _sizes
+)
+_BY_ROWS = fused.Route(
+    fused.Passes(kronecker_rows.forward, kronecker_rows.backward, kronecker_rows.made), _right_first, _sizes
 )
 
 

@@ -10,7 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rankscope import team
 from rankscope.spectra import singular_values
+from rankscope.weights import fused, low_rank_pass
+from rankscope.weights.beside import BESIDE, Sizes
 from rankscope.weights.structure import (
     Nearest,
     Structure,
@@ -58,7 +61,7 @@ class LowRank(Structure):
         return self.U @ self.V.mT
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.linear(x @ self.V, self.U, bias)
+        return fused.apply(_BY_PARTS, x, self.V, self.U, bias)
 
     def matrix_flops(self) -> int:
         return 2 * self.out_features * self.in_features * self.rank
@@ -96,3 +99,17 @@ class LowRank(Structure):
         root = sigma[: self.rank].sqrt()
         self.U.copy_(U[:, : self.rank] * root)
         self.V.copy_(Vt[: self.rank].mT * root)
+
+
+def _by_library(x: Tensor, V: Tensor, U: Tensor, bias: Tensor | None) -> Tensor:
+    return F.linear(x @ V, U, bias)
+
+
+def _sizes(x: Tensor, V: Tensor, U: Tensor, bias: Tensor | None) -> Sizes | None:
+    (n, r), (m, s) = V.shape, U.shape
+    fit = r == s and x.shape[-1] == n and (bias is None or bias.numel() == m)
+    whole = n % 16 == r % 16 == m % 16 == 0
+    return (n, r, m) if fit and whole and x.numel() >= n * BESIDE * team.size() else None
+
+
+_BY_PARTS = fused.Route(fused.Passes(low_rank_pass.forward, low_rank_pass.backward, low_rank_pass.made), _by_library, _sizes)

@@ -1,0 +1,132 @@
+"""y = U Vᵀ x for a batch of vectors, and its derivative, compiled.
+
+With vectors as rows, of X (batch×in) and Y (batch×out),
+
+    Z = X V,       Y = Z Uᵀ,
+    ∂Z = ∂Y U,     ∂X = ∂Z Vᵀ,     ∂V = Xᵀ ∂Z,     ∂U = ∂Yᵀ Z.
+
+Threads share the vectors, and the rows of ∂U and ∂V once all of ∂Z is there. What a thread multiplies with it lays into
+panels by itself: to fetch them from another's cache takes longer. The sizes in, out and r are of whole vectors.
+"""
+
+from rankscope.addresses import at, at_or_zeros
+from rankscope.compiled import Array, compiled, leaf
+from rankscope.matrices import Matrix, copy_sum
+from rankscope.panels import HIGH, Room, multiply, panel_size
+from rankscope.team import together
+from rankscope.vectors import rooms
+from rankscope.weights.beside import BESIDE, Places, Sizes, parts_of, share
+
+
+def made(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]:
+    """The shape of Y, and how many numbers Z has."""
+    _, r, o = sizes
+    return (batch, o), batch * r
+
+
+@compiled
+def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
+    """Y (batch×out) and Z (batch×r) for X (batch×in), V (in×r) at p, U (out×r) at q and the bias."""
+    i, r, o = sizes
+    x, p, q, b, y, z = places
+    X, V, U, Z = at(x, (batch * i,), like), at(p, (i * r,), like), at(q, (o * r,), like), at(z, (batch * r,), like)
+    bias, Y, parts = at_or_zeros(b, o, like), at(y, (batch * o,), like), parts_of(batch, r * (i + o), team)
+    panels, strips = rooms(parts, panel_size(X), X), rooms(parts, 1, X)
+    together(_forward, parts, team, (parts, batch, X, V, U, sizes, bias, Z, Y, panels, strips))
+
+
+@leaf
+def _forward(
+    part: int,
+    parts: int,
+    batch: int,
+    X: Array,
+    V: Array,
+    U: Array,
+    sizes: Sizes,
+    bias: Array,
+    Z: Array,
+    Y: Array,
+    panels: Array,
+    strips: Array,
+) -> None:
+    i, r, o = sizes
+    begin, many = _rows_of(part, parts, batch)
+    room = Room(panels[part], strips[part])
+    x, z, y = Matrix(X, begin * i, i, 1), Matrix(Z, begin * r, r, 1), Matrix(Y, begin * o, o, 1)
+    multiply(z, x, Matrix(V, 0, r, 1), many, i, r, bias[:0], room)
+    multiply(y, z, Matrix(U, 0, 1, r), many, r, o, bias, room)
+
+
+@compiled
+def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
+    """The gradients of X, unless there is no room for it, V, U and the bias for ∂Y (batch×out)."""
+    i, r, o = sizes
+    dy, x, z, p, q, dx, dp, dq, db = places
+    dY, X, Z = at(dy, (batch * o,), like), at(x, (batch * i,), like), at(z, (batch * r,), like)
+    V, U, dX = at(p, (i * r,), like), at(q, (o * r,), like), at(dx, (batch * i if dx else 0,), like)
+    dV, dU, bias = at(dp, (i * r,), like), at(dq, (o * r,), like), at(db, (o,), like)
+    parts = parts_of(batch, r * (i + o), team)
+    panels, strips = rooms(parts, panel_size(X), X), rooms(parts, HIGH * 256, X)
+    dZ = rooms(1, batch * r, X)[0]
+    together(_inputs, parts, team, (parts, batch, dY, V, U, sizes, dZ, dX, panels, strips))
+    together(_parameters, parts, team, (parts, batch, dY, X, Z, dZ, sizes, dV, dU, bias, panels, strips))
+
+
+@leaf
+def _inputs(
+    part: int,
+    parts: int,
+    batch: int,
+    dY: Array,
+    V: Array,
+    U: Array,
+    sizes: Sizes,
+    dZ: Array,
+    dX: Array,
+    panels: Array,
+    strips: Array,
+) -> None:
+    i, r, o = sizes
+    begin, many = _rows_of(part, parts, batch)
+    room, none = Room(panels[part], strips[part]), dX[:0]
+    dy, dz = Matrix(dY, begin * o, o, 1), Matrix(dZ, begin * r, r, 1)
+    multiply(dz, dy, Matrix(U, 0, r, 1), many, o, r, none, room)
+    if dX.size:
+        multiply(Matrix(dX, begin * i, i, 1), dz, Matrix(V, 0, 1, r), many, r, i, none, room)
+
+
+@leaf
+def _parameters(
+    part: int,
+    parts: int,
+    batch: int,
+    dY: Array,
+    X: Array,
+    Z: Array,
+    dZ: Array,
+    sizes: Sizes,
+    dV: Array,
+    dU: Array,
+    bias: Array,
+    panels: Array,
+    strips: Array,
+) -> None:
+    i, r, o = sizes
+    room, none = Room(panels[part], strips[part]), X[:0]
+    begin, many = _rows_of(part, parts, o)
+    bias[begin : begin + many], total = 0, Matrix(bias, begin, 0, 1)
+    for e in range(batch):
+        copy_sum(total, total, Matrix(dY, e * o + begin, 0, 1), 1, many)
+    to, dy = Matrix(dU, begin * r, r, 1), Matrix(dY, begin, 1, o)
+    multiply(to, dy, Matrix(Z, 0, r, 1), many, batch, r, none, room)
+    begin, many = _rows_of(part, parts, i)
+    to, x = Matrix(dV, begin * r, r, 1), Matrix(X, begin, 1, i)
+    multiply(to, x, Matrix(dZ, 0, r, 1), many, batch, r, none, room)
+
+
+@leaf
+def _rows_of(part: int, parts: int, rows: int) -> tuple[int, int]:
+    """The first row of a part, and how many it has."""
+    first, after = share(part, parts, rows)
+    return first * BESIDE, min(after * BESIDE, rows) - first * BESIDE
