@@ -6,6 +6,8 @@ however small the parts are; and to group the entries of a vector otherwise is t
 
 from rankscope.compiled import Array, leaf
 from rankscope.matrices import Matrix, copy_sum, turn
+from rankscope.rows import ROWS, add_pairs, load_rows, rows_from, store_rows
+from rankscope.vectors import ONE, TWO, lanes, load_apart
 
 Sizes = tuple[int, ...]
 """Of the two parts of a structure, all there are."""
@@ -38,20 +40,26 @@ def share(part: int, parts: int, batch: int) -> tuple[int, int]:
 
 
 @leaf
-def lay(block: Array, X: Array, begin: int) -> None:
-    """BESIDE vectors of X (batch×n) from ``begin`` on, side by side; zeros beyond the last one."""
+def lay(block: Array, X: Array, begin: int, each: int, apart: int) -> None:
+    """BESIDE vectors of X (batch×n) from ``begin`` on, side by side; zeros beyond the last one.
+
+    Groups of ``each`` entries begin ``apart`` in the block.
+    """
     (batch, n), x = X.shape, X.reshape(X.size)
     many = min(BESIDE, batch - begin)
     if many < BESIDE:
         block[:] = 0
-    turn(Matrix(block, 0, BESIDE, 1), Matrix(x, begin * n, n, 1), many, n)
+    for g in range(n // each):
+        turn(Matrix(block, g * apart, BESIDE, 1), Matrix(x, begin * n + g * each, n, 1), many, each)
 
 
 @leaf
-def take(Y: Array, begin: int, block: Array) -> None:
+def take(Y: Array, begin: int, block: Array, each: int, apart: int) -> None:
     """The way back: Y from vector ``begin`` on."""
     (batch, n), y = Y.shape, Y.reshape(Y.size)
-    turn(Matrix(y, begin * n, n, 1), Matrix(block, 0, BESIDE, 1), n, min(BESIDE, batch - begin))
+    for g in range(n // each):
+        to = Matrix(y, begin * n + g * each, n, 1)
+        turn(to, Matrix(block, g * apart, BESIDE, 1), each, min(BESIDE, batch - begin))
 
 
 @leaf
@@ -69,3 +77,51 @@ def add_vectors(total: Array, X: Array, begin: int) -> None:
     (batch, n), x = X.shape, X.reshape(X.size)
     for e in range(begin, min(begin + BESIDE, batch)):
         copy_sum(Matrix(total, 0, 0, 1), Matrix(total, 0, 0, 1), Matrix(x, e * n, 0, 1), 1, n)
+
+
+@leaf
+def add_matches(totals: Array, L: Matrix, R: Matrix, m: int, n: int, p: int) -> None:
+    """T_ij += Σ_t l_it r_jt over the vectors of a block, for rows l_it and r_jt of a number for each of them.
+
+    i < m, j < n and t < p; row l_it begins at entry (i, t) of L. Each T_ij stays a vector until `add_lanes`: totals
+    hold as many numbers as a vector for each.
+    """
+    width = lanes(totals)
+    for i in range(0, m, ROWS):
+        to, left = rows_from(i * n * width, n * width, m - i), rows_from(L.start + i * L.row, L.row, m - i)
+        for j in range(0, n - 1, 2):
+            _match(totals, to, j * width, L, left, R, R.start + j * R.row, p, TWO)
+        if n % 2:
+            _match(totals, to, (n - 1) * width, L, left, R, R.start + (n - 1) * R.row, p, ONE)
+
+
+@leaf
+def _match(
+    totals: Array,
+    to: tuple[int, ...],
+    place: int,
+    L: Matrix,
+    left: tuple[int, ...],
+    R: Matrix,
+    right: int,
+    p: int,
+    many: tuple[int, ...],
+) -> None:
+    sums = load_rows(totals, to, place, many)
+    for t in range(p):
+        for e in range(0, BESIDE, lanes(totals)):
+            rows = load_rows(L.entries, left, t * L.column + e, ONE)
+            sums = add_pairs(sums, rows, load_apart(R.entries, right + t * R.column + e, R.row, many))
+    store_rows(totals, to, place, sums)
+
+
+@leaf
+def add_lanes(parts: Array, whole: Array) -> None:
+    """whole ← the totals of all parts, each the sum of its vector."""
+    width = lanes(parts)
+    for i in range(whole.size):
+        total = parts[0, i * width]
+        for k in range(len(parts)):
+            for e in range(0 if k else 1, width):
+                total += parts[k, i * width + e]
+        whole[i] = total

@@ -15,54 +15,48 @@ import numpy as np
 
 from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, inner, leaf
-from rankscope.matrices import Matrix, add_product, copy, product, turn, whole, whole_of
+from rankscope.matrices import Matrix, add_product, product
 from rankscope.team import together
-from rankscope.vectors import add_up, aligned_zeros, rooms
+from rankscope.vectors import add_up, aligned_zeros, lanes, rooms
 from rankscope.weights.beside import (
     BESIDE,
     Places,
     Sizes,
+    add_lanes,
+    add_matches,
     add_vectors,
     begin_with,
-    blocks_of,
     lay,
     parts_of,
     share,
     take,
 )
 
-KEPT = 32
-"""Numbers in a row of B, from which on it takes longer to compute Z again than to keep it."""
-
 
 class Room(NamedTuple):
     """What the way back needs for itself, a row for each part."""
 
     y: Array
-    turned: Array
-    dz: Array
-    dx: Array
-    last: Array
+    x: Array
     z: Array
+    dz: Array
 
 
 def made(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]:
-    """The shape of Y, and how many numbers Z has if it is kept."""
-    K, o1, i1, o2, i2 = sizes
-    blocks = blocks_of(batch) if i2 >= KEPT else 0
-    return (batch, o1 * o2), blocks * whole_of(i1 * K, itemsize) * o2 * BESIDE
+    """The shape of Y, and that Z is not kept: to compute it again takes less time than to fetch it."""
+    _, o1, _, o2, _ = sizes
+    return (batch, o1 * o2), 0
 
 
 @compiled
 def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
-    """Y (batch×o₁o₂) and Z for X (batch×i₁i₂), B (K×o₂×i₂) at p, A (K×o₁×i₁) at q and the bias."""
+    """Y (batch×o₁o₂) for X (batch×i₁i₂), B (K×o₂×i₂) at p, A (K×o₁×i₁) at q and the bias."""
     K, o1, i1, o2, i2 = sizes
-    x, p, q, b, y, z = places
+    x, p, q, b, y, _ = places
     X, B, A = at(x, (batch, i1 * i2), like), at(p, (K * o2 * i2,), like), at(q, (K, o1, i1), like)
-    bias, Y, Z = at_or_zeros(b, o1 * o2, like), at(y, (batch, o1 * o2), like), _between(z, sizes, batch, like)
-    parts = parts_of(batch, _each(sizes), team)
-    room = rooms(parts, i1 * i2 * BESIDE, X), rooms(parts, o1 * o2 * BESIDE, X), rooms(parts, Z.shape[1], X)
-    together(_forward, parts, team, (parts, X, B, _in_one_row(A), sizes, bias, Z, Y, room))
+    bias, Y, parts = at_or_zeros(b, o1 * o2, like), at(y, (batch, o1 * o2), like), _parts(sizes, batch, team)
+    room = rooms(parts, i1 * i2 * BESIDE, X), rooms(parts, o1 * o2 * BESIDE, X), rooms(parts, i1 * K * o2 * BESIDE, X)
+    together(_forward, parts, team, (parts, X, B, _in_one_row(A), sizes, bias, Y, room))
 
 
 @leaf
@@ -74,54 +68,48 @@ def _forward(
     A: Array,
     sizes: Sizes,
     bias: Array,
-    Z: Array,
     Y: Array,
     room: tuple[Array, Array, Array],
 ) -> None:
-    K, o1, i1, o2, _ = sizes
-    xs, ys, row = room[0][part], room[1][part], o2 * BESIDE
+    K, o1, i1, o2, i2 = sizes
+    xs, ys, z, row = room[0][part], room[1][part], room[2][part], o2 * BESIDE
     for block in range(*share(part, parts, len(X))):
-        z, begin = Z[block] if len(Z) else room[2][part], block * BESIDE
-        lay(xs, X, begin)
+        begin = block * BESIDE
+        lay(xs, X, begin, i1 * i2, 0)
         _inner(z, xs, B, sizes)
         begin_with(ys, bias)
         add_product(Matrix(ys, 0, row, 1), Matrix(A, 0, i1 * K, 1), Matrix(z, 0, row, 1), o1, i1 * K, row)
-        take(Y, begin, ys)
+        take(Y, begin, ys, o1 * o2, 0)
 
 
 @leaf
 def _inner(z: Array, xs: Array, B: Array, sizes: Sizes) -> None:
-    """Z of a block, and zeros in the rows to spare."""
+    """Z of a block."""
     K, _, i1, o2, i2 = sizes
     for p in range(i1):
         to, rows = Matrix(z, p * K * o2 * BESIDE, BESIDE, 1), Matrix(xs, p * i2 * BESIDE, BESIDE, 1)
         product(to, Matrix(B, 0, i2, 1), rows, K * o2, i2, BESIDE)
-    z[i1 * K * o2 * BESIDE :] = 0
 
 
 @compiled
 def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
     """The gradients of X, unless there is no room for it, B, A and the bias for ∂Y (batch×o₁o₂)."""
     K, o1, i1, o2, i2 = sizes
-    dy, x, z, p, q, dx, dp, dq, db = places
-    dY, X, Z = at(dy, (batch, o1 * o2), like), at(x, (batch, i1 * i2), like), _between(z, sizes, batch, like)
-    B, A, dX = at(p, (K * o2 * i2,), like), at(q, (K, o1, i1), like), at(dx, (batch if dx else 0, i1 * i2), like)
-    row, u, v = o2 * BESIDE, whole(i1 * K, like), whole(i2, like)
-    parts = parts_of(batch, _each(sizes), team)
-    dAs, dBs, dbs = rooms(parts, o1 * u, X), rooms(parts, K * o2 * v, X), rooms(parts, o1 * o2, X)
+    dy, x, _, p, q, dx, dp, dq, db = places
+    dY, X, dX = at(dy, (batch, o1 * o2), like), at(x, (batch, i1 * i2), like), at(dx, (batch if dx else 0, i1 * i2), like)
+    B, A, parts, side = at(p, (K * o2 * i2,), like), at(q, (K, o1, i1), like), _parts(sizes, batch, team), lanes(like)
+    dAs, dBs, dbs = rooms(parts, A.size * side, X), rooms(parts, B.size * side, X), rooms(parts, o1 * o2, X)
     room = Room(
-        rooms(parts, o1 * row, X),
-        rooms(parts, row * u, X),
-        rooms(parts, i1 * K * row, X),
+        rooms(parts, o1 * o2 * BESIDE, X),
         rooms(parts, i1 * i2 * BESIDE, X),
-        rooms(parts, BESIDE * i1 * i2 + v, X),
-        rooms(parts, Z.shape[1], X),
+        rooms(parts, i1 * K * o2 * BESIDE, X),
+        rooms(parts, i1 * K * o2 * BESIDE, X),
     )
-    together(_backward, parts, team, (parts, dY, X, Z, B, _in_one_row(A), sizes, dX, dAs, dBs, dbs, room))
-    rows = np.empty((o1, u), like.dtype)
-    add_up(dAs, u, rows)
+    together(_backward, parts, team, (parts, dY, X, B, _in_one_row(A), sizes, dX, dAs, dBs, dbs, room))
+    rows = np.empty(A.size, like.dtype)
+    add_lanes(dAs, rows)
     _by_terms(rows, at(dq, (K, o1, i1), like))
-    add_up(dBs, v, at(dp, (K * o2, i2), like))
+    add_lanes(dBs, at(dp, (K * o2 * i2,), like))
     add_up(dbs, o1 * o2, at(db, (1, o1 * o2), like))
 
 
@@ -131,7 +119,6 @@ def _backward(
     parts: int,
     dY: Array,
     X: Array,
-    Z: Array,
     B: Array,
     A: Array,
     sizes: Sizes,
@@ -142,47 +129,31 @@ def _backward(
     room: Room,
 ) -> None:
     K, o1, i1, o2, i2 = sizes
-    row, u, v, i = o2 * BESIDE, whole(i1 * K, X), whole(i2, X), i1 * i2
-    dA, dB, bias = dAs[part], dBs[part], dbs[part]
-    ys, turned, dz, dx, last = room.y[part], room.turned[part], room.dz[part], room.dx[part], room.last[part]
-    dA[:], dB[:], bias[:], x = 0, 0, 0, X.reshape(X.size)
+    dA, dB, bias, row, i = dAs[part], dBs[part], dbs[part], o2 * BESIDE, i1 * i2
+    ys, xs, z, dz = room.y[part], room.x[part], room.z[part], room.dz[part]
+    dA[:], dB[:], bias[:] = 0, 0, 0
+    outer, inner, x = Matrix(ys, 0, row, BESIDE), Matrix(z, 0, row, BESIDE), Matrix(xs, 0, BESIDE, i2 * BESIDE)
     for block in range(*share(part, parts, len(X))):
         begin = block * BESIDE
-        many = min(BESIDE, len(X) - begin)
-        lay(ys, dY, begin)
+        lay(ys, dY, begin, o1 * o2, 0)
+        lay(xs, X, begin, i, 0)
         add_vectors(bias, dY, begin)
-        outer, z = Matrix(ys, 0, row, 1), Z[block] if len(Z) else room.z[part]
-        if not len(Z):
-            lay(dx, X, begin)
-            _inner(z, dx, B, sizes)
-        turn(Matrix(turned, 0, u, 1), Matrix(z, 0, row, 1), u, row)
-        add_product(Matrix(dA, 0, u, 1), outer, Matrix(turned, 0, u, 1), o1, row, u)
-        product(Matrix(dz, 0, row, 1), Matrix(A, 0, 1, i1 * K), outer, i1 * K, o1, row)
-        given, start = x, begin * i
-        if begin + many == len(X):  # Rows are read beyond their ends.
-            copy(Matrix(last, 0, i, 1), Matrix(x, start, i, 1), many, i)
-            given, start = last, 0
-        for p in range(i1):
-            inner = Matrix(dz, p * K * row, BESIDE, 1)
-            add_product(Matrix(dB, 0, v, 1), inner, Matrix(given, start + p * i2, i, 1), K * o2, many, v)
-            if dX.size:
-                product(Matrix(dx, p * i2 * BESIDE, BESIDE, 1), Matrix(B, 0, 1, i2), inner, i2, K * o2, BESIDE)
-        if dX.size:
-            take(dX, begin, dx)
+        _inner(z, xs, B, sizes)
+        add_matches(dA, outer, inner, o1, i1 * K, o2)
+        product(Matrix(dz, 0, row, 1), Matrix(A, 0, 1, i1 * K), Matrix(ys, 0, row, 1), i1 * K, o1, row)
+        add_matches(dB, Matrix(dz, 0, BESIDE, K * row), x, K * o2, i2, i1)
+        if dX.size:  # In the place of X.
+            for p in range(i1):
+                rows = Matrix(dz, p * K * row, BESIDE, 1)
+                product(Matrix(xs, p * i2 * BESIDE, BESIDE, 1), Matrix(B, 0, 1, i2), rows, i2, K * o2, BESIDE)
+            take(dX, begin, xs, i, 0)
 
 
 @leaf
-def _each(sizes: Sizes) -> int:
-    """Multiply-adds for each vector, forward."""
+def _parts(sizes: Sizes, batch: int, team: int) -> int:
+    """Into how many parts the blocks are worth being divided."""
     K, o1, i1, o2, i2 = sizes
-    return K * i1 * o2 * (i2 + o1)
-
-
-@inner
-def _between(z: int, sizes: Sizes, batch: int, like: Array) -> Array:
-    """Z, a row for each block if it is kept, with rows to spare for whole vectors of them."""
-    K, _, i1, o2, i2 = sizes
-    return at(z, (-(-batch // BESIDE) if i2 >= KEPT else 0, whole(i1 * K, like) * o2 * BESIDE), like)
+    return parts_of(batch, K * i1 * o2 * (i2 + o1), team)
 
 
 @inner
@@ -200,8 +171,8 @@ def _in_one_row(A: Array) -> Array:
 @leaf
 def _by_terms(rows: Array, A: Array) -> None:
     """The way back."""
-    K, _, i1 = A.shape
+    K, o1, i1 = A.shape
     for k in range(K):
-        for r in range(len(rows)):
+        for r in range(o1):
             for p in range(i1):
-                A[k, r, p] = rows[r, p * K + k]
+                A[k, r, p] = rows[(r * i1 + p) * K + k]

@@ -15,7 +15,7 @@ from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, inner, leaf
 from rankscope.matrices import Matrix, add_product, copy, product, turn, whole
 from rankscope.team import together
-from rankscope.vectors import add_up, rooms
+from rankscope.vectors import LINE, add_up, lanes, rooms
 from rankscope.weights.beside import (
     BESIDE,
     Places,
@@ -29,6 +29,9 @@ from rankscope.weights.beside import (
     take,
 )
 
+PAGE = 4096
+"""Bytes. What begins so far apart shares places in a cache, which holds only some of it."""
+
 
 class Room(NamedTuple):
     """What the way back needs for itself, a row for each part."""
@@ -37,14 +40,13 @@ class Room(NamedTuple):
     x: Array
     dz: Array
     turned: Array
-    dx: Array
-    last: Array
+    few: Array
 
 
 def made(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]:
     """The shape of Y, and how many numbers Z has."""
     m1, _, n0, R, n1 = sizes
-    return (batch, n0 * n1), blocks_of(batch) * n0 * R * m1 * BESIDE
+    return (batch, n0 * n1), blocks_of(batch) * n0 * R * (m1 * BESIDE + LINE // itemsize)
 
 
 @compiled
@@ -55,7 +57,7 @@ def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) ->
     X, C, D = at(x, (batch, m0 * m1), like), at(p, (m1 * m0 * n0 * R,), like), at(q, (n0 * R * m1 * n1,), like)
     bias, Y, Z = at_or_zeros(b, n0 * n1, like), at(y, (batch, n0 * n1), like), _between(z, sizes, batch, like)
     parts = parts_of(batch, C.size + D.size, team)
-    room = rooms(parts, m0 * m1 * BESIDE, X), rooms(parts, n0 * n1 * BESIDE, X)
+    room = rooms(parts, max(m0 * _apart(m1, like), n0 * n1 * BESIDE), X)
     together(_forward, parts, team, (parts, X, C, D, sizes, bias, Z, Y, room))
 
 
@@ -70,21 +72,22 @@ def _forward(
     bias: Array,
     Z: Array,
     Y: Array,
-    room: tuple[Array, Array],
+    room: Array,
 ) -> None:
     m1, m0, n0, R, n1 = sizes
-    xs, ys, u, w, apart = room[0][part], room[1][part], n0 * R, R * m1, m1 * BESIDE
+    xs, u, apart = room[part], n0 * R, _apart(m1, X)
+    ys = xs  # Once there is Z, X is not needed.
     for block in range(*share(part, parts, len(X))):
         z, begin = Z[block], block * BESIDE
-        lay(xs, X, begin)
+        lay(xs, X, begin, _group(m0, m1, X), apart)
         for a in range(m1):
             to, rows = Matrix(z, a * BESIDE, apart, 1), Matrix(xs, a * BESIDE, apart, 1)
             product(to, Matrix(C, a * m0 * u, 1, u), rows, u, m0, BESIDE)
         begin_with(ys, bias)
-        for n in range(n0):
-            to, rows = Matrix(ys, n * n1 * BESIDE, BESIDE, 1), Matrix(z, n * w * BESIDE, BESIDE, 1)
-            add_product(to, Matrix(D, n * w * n1, 1, n1), rows, n1, w, BESIDE)
-        take(Y, begin, ys)
+        for q in range(n0 * R):
+            to, rows = Matrix(ys, q // R * n1 * BESIDE, BESIDE, 1), Matrix(z, q * apart, BESIDE, 1)
+            add_product(to, Matrix(D, q * m1 * n1, 1, n1), rows, n1, m1, BESIDE)
+        take(Y, begin, ys, n0 * n1, 0)
 
 
 @compiled
@@ -95,15 +98,14 @@ def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -
     dY, X, Z = at(dy, (batch, n0 * n1), like), at(x, (batch, m0 * m1), like), _between(z, sizes, batch, like)
     C, D = at(p, (m1 * m0 * n0 * R,), like), at(q, (n0 * R * m1 * n1,), like)
     dX, u, v = at(dx, (batch if dx else 0, m0 * m1), like), whole(n0 * R, like), whole(n1, like)
-    parts = parts_of(batch, C.size + D.size, team)
+    parts, apart = parts_of(batch, C.size + D.size, team), _apart(m1, like)
     dCs, dDs, dbs = rooms(parts, m1 * m0 * u, X), rooms(parts, n0 * R * m1 * v, X), rooms(parts, n0 * n1, X)
     room = Room(
         rooms(parts, n0 * n1 * BESIDE, X),
-        rooms(parts, m0 * m1 * BESIDE, X),
-        rooms(parts, u * m1 * BESIDE, X),
+        rooms(parts, m0 * apart, X),
+        rooms(parts, u * apart, X),
         rooms(parts, BESIDE * u, X),
-        rooms(parts, m0 * m1 * BESIDE, X),
-        rooms(parts, BESIDE * n0 * n1 + v, X),
+        rooms(parts, BESIDE * v, X),
     )
     together(_backward, parts, team, (parts, dY, X, Z, C, D, sizes, dX, dCs, dDs, dbs, room))
     add_up(dCs, u, at(dp, (m1 * m0, n0 * R), like))
@@ -128,46 +130,50 @@ def _backward(
     room: Room,
 ) -> None:
     m1, m0, n0, R, n1 = sizes
-    u, v, w, o, apart = whole(n0 * R, X), whole(n1, X), R * m1, n0 * n1, m1 * BESIDE
+    u, v, o, apart = whole(n0 * R, X), whole(n1, X), n0 * n1, _apart(m1, X)
     dC, dD, bias, dy = dCs[part], dDs[part], dbs[part], dY.reshape(dY.size)
-    ys, xs, dz, turned, dx, last = (
-        room.y[part],
-        room.x[part],
-        room.dz[part],
-        room.turned[part],
-        room.dx[part],
-        room.last[part],
-    )
-    dC[:], dD[:], bias[:] = 0, 0, 0
+    ys, xs, dz = room.y[part], room.x[part], room.dz[part]
+    turned, few = Matrix(room.turned[part], 0, u, 1), Matrix(room.few[part], 0, v, 1)
+    dC[:], dD[:], bias[:], few.entries[:] = 0, 0, 0, 0
     dz[n0 * R * apart :] = 0
     for block in range(*share(part, parts, len(X))):
         z, begin = Z[block], block * BESIDE
         many = min(BESIDE, len(X) - begin)
-        lay(ys, dY, begin)
-        lay(xs, X, begin)
+        lay(ys, dY, begin, o, 0)
+        lay(xs, X, begin, _group(m0, m1, X), apart)
         add_vectors(bias, dY, begin)
-        given, start = dy, begin * o
-        if begin + many == len(X):  # Rows are read beyond their ends.
-            copy(Matrix(last, 0, o, 1), Matrix(dy, start, o, 1), many, o)
-            given, start = last, 0
         for n in range(n0):
-            first, between = n * w * BESIDE, Matrix(z, n * w * BESIDE, BESIDE, 1)
+            copy(few, Matrix(dy, begin * o + n * n1, o, 1), many, n1)
             rows = Matrix(ys, n * n1 * BESIDE, BESIDE, 1)
-            product(Matrix(dz, first, BESIDE, 1), Matrix(D, n * w * n1, n1, 1), rows, w, n1, BESIDE)
-            add_product(Matrix(dD, n * w * v, v, 1), between, Matrix(given, start + n * n1, o, 1), w, many, v)
+            for q in range(n * R, (n + 1) * R):
+                to, between = Matrix(dz, q * apart, BESIDE, 1), Matrix(z, q * apart, BESIDE, 1)
+                product(to, Matrix(D, q * m1 * n1, n1, 1), rows, m1, n1, BESIDE)
+                add_product(Matrix(dD, q * m1 * v, v, 1), between, few, m1, many, v)
         for a in range(m1):
             here, rows = Matrix(xs, a * BESIDE, apart, 1), Matrix(dz, a * BESIDE, apart, 1)
-            turn(Matrix(turned, 0, u, 1), rows, u, BESIDE)
-            add_product(Matrix(dC, a * m0 * u, u, 1), here, Matrix(turned, 0, u, 1), m0, many, u)
-            if dX.size:
-                to = Matrix(dx, a * BESIDE, apart, 1)
-                product(to, Matrix(C, a * m0 * n0 * R, n0 * R, 1), rows, m0, n0 * R, BESIDE)
+            turn(turned, rows, u, BESIDE)
+            add_product(Matrix(dC, a * m0 * u, u, 1), here, turned, m0, many, u)
+            if dX.size:  # In the place of X's rows.
+                product(here, Matrix(C, a * m0 * n0 * R, n0 * R, 1), rows, m0, n0 * R, BESIDE)
         if dX.size:
-            take(dX, begin, dx)
+            take(dX, begin, xs, _group(m0, m1, X), apart)
 
 
 @inner
 def _between(z: int, sizes: Sizes, batch: int, like: Array) -> Array:
     """Z, a row for each block."""
     m1, _, n0, R, _ = sizes
-    return at(z, (-(-batch // BESIDE), n0 * R * m1 * BESIDE), like)
+    return at(z, (-(-batch // BESIDE), n0 * R * _apart(m1, like)), like)
+
+
+@leaf
+def _apart(m1: int, like: Array) -> int:
+    """How far apart the groups of rows of one n₀, or m₀, begin: not at places that share room in a cache."""
+    far = m1 * BESIDE * like.itemsize >= PAGE and m1 % lanes(like) == 0
+    return m1 * BESIDE + (LINE // like.itemsize if far else 0)
+
+
+@leaf
+def _group(m0: int, m1: int, like: Array) -> int:
+    """How many rows follow each other."""
+    return m1 if _apart(m1, like) > m1 * BESIDE else m0 * m1
