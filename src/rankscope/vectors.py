@@ -21,6 +21,8 @@ BYTES = 64 if WIDE else 32
 """Of a vector."""
 LINE = 64
 """Bytes of a cache line."""
+FAR = 2048
+"""Bytes. Of lines that lie so far apart a cache holds few: they share places."""
 ONE, TWO, THREE, EIGHT = (0,), (0, 0), (0, 0, 0), (0,) * 8
 """Standing for so many vectors: a compiled loop has one form for each."""
 CONTRACT = ("contract",)

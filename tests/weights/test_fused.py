@@ -8,13 +8,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import laws
 from rankscope import team
-from rankscope.weights import Kronecker, Monarch, StructuredLinear, fused
+from rankscope.weights import Kronecker, LowRank, Monarch, StructuredLinear, fused
 
 MAKE = {
+    "low rank": lambda: LowRank(64, 128, 16),
+    "low rank, columns far apart": lambda: LowRank(1024, 576, 48),
     "kronecker": lambda: Kronecker(64, 64),
     "kronecker, four terms": lambda: Kronecker(64, 64, 4),
     "kronecker, odd": lambda: Kronecker(21, 55, 3, left_shape=(7, 11)),
-    "kronecker, many blocks": lambda: Kronecker(640, 512, 2, left_shape=(20, 16)),
+    "kronecker, many blocks": lambda: Kronecker(640, 384, 2, left_shape=(20, 16)),
+    "kronecker, by rows": lambda: Kronecker(640, 512, 2, left_shape=(20, 16)),
+    "kronecker, too large": lambda: Kronecker(160, 256, left_shape=(2, 2)),
     "kronecker, from the left": lambda: Kronecker(24, 24, 2, left_shape=(2, 12)),
     "monarch": lambda: Monarch(64, 64),
     "monarch, rank three": lambda: Monarch(30, 42, 3, blocks=(6, 7)),
@@ -39,7 +43,7 @@ def largest(ours, expected):
 
 @pytest.mark.parametrize("dtype", BOTH)
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("batch", [1, 37])
+@pytest.mark.parametrize("batch", [1, 37, 130])
 def test_product_and_gradients_are_those_of_the_matrix(structure, batch, threads, dtype, monkeypatch):
     monkeypatch.setattr(team, "size", lambda: threads)
     structure = structure.to(dtype)
@@ -113,9 +117,9 @@ def test_the_passes_are_taken_where_they_are_meant_for(structure, monkeypatch):
     taken = []
     step = fused._step
     monkeypatch.setattr(fused, "_step", lambda *given: taken.append(given) or step(*given))
-    x = normal(8, structure.in_features, dtype=torch.float32)
+    x = normal(32 * team.size(), structure.in_features, dtype=torch.float32)
     structure.multiply(x)
-    assert bool(taken) != getattr(structure, "_from_left", False)
+    assert bool(taken) != (getattr(structure, "_from_left", False) or getattr(structure, "_route", 0) is None)
     assert not fused._takes(x.to("meta"), *structure.parameters(), None)
     assert not fused._takes(x.half(), *structure.parameters(), None)
     assert not fused._takes(x.double(), *structure.parameters(), None)

@@ -116,12 +116,11 @@ def _match(
 
 
 @leaf
-def add_lanes(parts: Array, whole: Array) -> None:
-    """whole ← the totals of all parts, each the sum of its vector."""
-    width = lanes(parts)
+def add_lanes(totals: Array, whole: Array) -> None:
+    """whole ← the sum of each vector."""
+    width = lanes(totals)
     for i in range(whole.size):
-        total = parts[0, i * width]
-        for k in range(len(parts)):
-            for e in range(0 if k else 1, width):
-                total += parts[k, i * width + e]
+        total = totals[i * width]
+        for e in range(1, width):
+            total += totals[i * width + e]
         whole[i] = total

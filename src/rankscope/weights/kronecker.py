@@ -7,13 +7,16 @@ matrix's truncated singular value decomposition.
 Reference: Van Loan & Pitsianis 1993, "Approximation with Kronecker products", doi:10.1007/978-94-015-8196-7_17.
 """
 
+import math
 from typing import Self, cast, final
 
 import torch
 from torch import Tensor, nn
 
+from rankscope.matrices import whole_of
+from rankscope.rows import ROWS
 from rankscope.spectra import singular_values
-from rankscope.weights import fused, kronecker_pass, kronecker_rows
+from rankscope.weights import fused, kronecker_pass, kronecker_rows_pass
 from rankscope.weights.beside import Sizes
 from rankscope.weights.structure import (
     Nearest,
@@ -71,8 +74,7 @@ class Kronecker(Structure):
         self.B = nn.Parameter(torch.empty(terms, o2, i2))
         left_first, right_first = self._orders()
         self._from_left = left_first < right_first
-        by_rows = o2 % 16 == i2 % 16 == 0 and min(o1, i1) >= 8 and o2 >= 32
-        self._route = _BY_ROWS if by_rows else _BY_VECTORS
+        self._route = _route(terms, (o1, i1), (o2, i2))
         self.reset_parameters(generator)
 
     @classmethod
@@ -85,7 +87,11 @@ class Kronecker(Structure):
         return _matrix(self.A, self.B)
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return self._left_first(x, bias) if self._from_left else fused.apply(self._route, x, self.B, self.A, bias)
+        if self._from_left:
+            return self._left_first(x, bias)
+        if self._route is None:
+            return _right_first(x, self.B, self.A, bias)
+        return fused.apply(self._route, x, self.B, self.A, bias)
 
     def _left_first(self, x: Tensor, bias: Tensor | None) -> Tensor:
         (o1, i1), (o2, i2), K = self.left_shape, self.right_shape, self.terms
@@ -168,12 +174,22 @@ def _sizes(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Sizes | None
     return (K, o1, i1, o2, i2) if fit else None
 
 
+_BY_ROWS = fused.Route(
+    fused.Passes(kronecker_rows_pass.forward, kronecker_rows_pass.backward, kronecker_rows_pass.made),
+    _right_first,
+    _sizes,
+)
 _BY_VECTORS = fused.Route(
     fused.Passes(kronecker_pass.forward, kronecker_pass.backward, kronecker_pass.made), _right_first, _sizes
 )
-_BY_ROWS = fused.Route(
-    fused.Passes(kronecker_rows.forward, kronecker_rows.backward, kronecker_rows.made), _right_first, _sizes
-)
+
+
+def _route(terms: int, left: Shape, right: Shape) -> fused.Route | None:
+    """The compiled passes for parts of such sizes, as measured; the library's products where B is large."""
+    if math.prod(right) > 2**12 or terms * max(math.prod(left), math.prod(right)) > 2**14:
+        return None
+    by_rows = min(left) >= ROWS and min(right) >= 32 and all(whole_of(size, 4) == size for size in right)
+    return _BY_ROWS if by_rows else _BY_VECTORS
 
 
 def _smallest(out_features: int, in_features: int) -> Shape:

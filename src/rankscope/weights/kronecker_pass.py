@@ -36,6 +36,8 @@ from rankscope.weights.beside import (
 class Room(NamedTuple):
     """What the way back needs for itself, a row for each part."""
 
+    a: Array
+    b: Array
     y: Array
     x: Array
     z: Array
@@ -96,20 +98,23 @@ def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -
     """The gradients of X, unless there is no room for it, B, A and the bias for ∂Y (batch×o₁o₂)."""
     K, o1, i1, o2, i2 = sizes
     dy, x, _, p, q, dx, dp, dq, db = places
-    dY, X, dX = at(dy, (batch, o1 * o2), like), at(x, (batch, i1 * i2), like), at(dx, (batch if dx else 0, i1 * i2), like)
-    B, A, parts, side = at(p, (K * o2 * i2,), like), at(q, (K, o1, i1), like), _parts(sizes, batch, team), lanes(like)
-    dAs, dBs, dbs = rooms(parts, A.size * side, X), rooms(parts, B.size * side, X), rooms(parts, o1 * o2, X)
+    dY, X, B = at(dy, (batch, o1 * o2), like), at(x, (batch, i1 * i2), like), at(p, (K * o2 * i2,), like)
+    A, dX = at(q, (K, o1, i1), like), at(dx, (batch if dx else 0, i1 * i2), like)
+    parts, side = _parts(sizes, batch, team), lanes(like)
+    dAs, dBs, dbs = rooms(parts, A.size, X), rooms(parts, B.size, X), rooms(parts, o1 * o2, X)
     room = Room(
+        rooms(parts, A.size * side, X),
+        rooms(parts, B.size * side, X),
         rooms(parts, o1 * o2 * BESIDE, X),
         rooms(parts, i1 * i2 * BESIDE, X),
         rooms(parts, i1 * K * o2 * BESIDE, X),
         rooms(parts, i1 * K * o2 * BESIDE, X),
     )
     together(_backward, parts, team, (parts, dY, X, B, _in_one_row(A), sizes, dX, dAs, dBs, dbs, room))
-    rows = np.empty(A.size, like.dtype)
-    add_lanes(dAs, rows)
-    _by_terms(rows, at(dq, (K, o1, i1), like))
-    add_lanes(dBs, at(dp, (K * o2 * i2,), like))
+    rows = np.empty((1, A.size), like.dtype)
+    add_up(dAs, A.size, rows)
+    _by_terms(rows[0], at(dq, (K, o1, i1), like))
+    add_up(dBs, B.size, at(dp, (1, B.size), like))
     add_up(dbs, o1 * o2, at(db, (1, o1 * o2), like))
 
 
@@ -129,7 +134,7 @@ def _backward(
     room: Room,
 ) -> None:
     K, o1, i1, o2, i2 = sizes
-    dA, dB, bias, row, i = dAs[part], dBs[part], dbs[part], o2 * BESIDE, i1 * i2
+    dA, dB, bias, row, i = room.a[part], room.b[part], dbs[part], o2 * BESIDE, i1 * i2
     ys, xs, z, dz = room.y[part], room.x[part], room.z[part], room.dz[part]
     dA[:], dB[:], bias[:] = 0, 0, 0
     outer, inner, x = Matrix(ys, 0, row, BESIDE), Matrix(z, 0, row, BESIDE), Matrix(xs, 0, BESIDE, i2 * BESIDE)
@@ -147,6 +152,8 @@ def _backward(
                 rows = Matrix(dz, p * K * row, BESIDE, 1)
                 product(Matrix(xs, p * i2 * BESIDE, BESIDE, 1), Matrix(B, 0, 1, i2), rows, i2, K * o2, BESIDE)
             take(dX, begin, xs, i, 0)
+    add_lanes(dA, dAs[part, : A.size])
+    add_lanes(dB, dBs[part, : B.size])
 
 
 @leaf

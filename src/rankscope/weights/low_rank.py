@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankscope import team
+from rankscope.matrices import whole_of
+from rankscope.panels import DEEP
 from rankscope.spectra import singular_values
 from rankscope.weights import fused, low_rank_pass
 from rankscope.weights.beside import BESIDE, Sizes
@@ -47,6 +49,8 @@ class LowRank(Structure):
         self.rank = check_range(
             "rank", rank, 1, min(out_features, in_features), why=f"W is {out_features}×{in_features}"
         )
+        # Beyond, the library's products are faster; as they are where threads have fewer than BESIDE vectors each.
+        self._fits = rank <= DEEP and all(whole_of(size, 4) == size for size in (out_features, in_features, rank))
         self.U = nn.Parameter(torch.empty(out_features, rank))
         self.V = nn.Parameter(torch.empty(in_features, rank))
         self.reset_parameters(generator)
@@ -61,7 +65,9 @@ class LowRank(Structure):
         return self.U @ self.V.mT
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return fused.apply(_BY_PARTS, x, self.V, self.U, bias)
+        if self._fits:
+            return fused.apply(_COMPILED, x, self.V, self.U, bias)
+        return _by_library(x, self.V, self.U, bias)
 
     def matrix_flops(self) -> int:
         return 2 * self.out_features * self.in_features * self.rank
@@ -106,10 +112,11 @@ def _by_library(x: Tensor, V: Tensor, U: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _sizes(x: Tensor, V: Tensor, U: Tensor, bias: Tensor | None) -> Sizes | None:
-    (n, r), (m, s) = V.shape, U.shape
-    fit = r == s and x.shape[-1] == n and (bias is None or bias.numel() == m)
-    whole = n % 16 == r % 16 == m % 16 == 0
-    return (n, r, m) if fit and whole and x.numel() >= n * BESIDE * team.size() else None
+    (i, r), (o, s) = V.shape, U.shape
+    fit = r == s and x.shape[-1] == i and (bias is None or bias.numel() == o)
+    return (i, r, o) if fit and x.numel() >= i * BESIDE * team.size() else None
 
 
-_BY_PARTS = fused.Route(fused.Passes(low_rank_pass.forward, low_rank_pass.backward, low_rank_pass.made), _by_library, _sizes)
+_COMPILED = fused.Route(
+    fused.Passes(low_rank_pass.forward, low_rank_pass.backward, low_rank_pass.made), _by_library, _sizes
+)

@@ -12,7 +12,7 @@ panels by itself: to fetch them from another's cache takes longer. The sizes in,
 from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, leaf
 from rankscope.matrices import Matrix, copy_sum
-from rankscope.panels import HIGH, Room, multiply, panel_size
+from rankscope.panels import DEEP, HIGH, Room, multiply, panel_size
 from rankscope.team import together
 from rankscope.vectors import rooms
 from rankscope.weights.beside import BESIDE, Places, Sizes, parts_of, share
@@ -31,8 +31,8 @@ def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) ->
     x, p, q, b, y, z = places
     X, V, U, Z = at(x, (batch * i,), like), at(p, (i * r,), like), at(q, (o * r,), like), at(z, (batch * r,), like)
     bias, Y, parts = at_or_zeros(b, o, like), at(y, (batch * o,), like), parts_of(batch, r * (i + o), team)
-    panels, strips = rooms(parts, panel_size(X), X), rooms(parts, 1, X)
-    together(_forward, parts, team, (parts, batch, X, V, U, sizes, bias, Z, Y, panels, strips))
+    panels = rooms(parts, panel_size(X), X)
+    together(_forward, parts, team, (parts, batch, X, V, U, sizes, bias, Z, Y, panels))
 
 
 @leaf
@@ -48,11 +48,10 @@ def _forward(
     Z: Array,
     Y: Array,
     panels: Array,
-    strips: Array,
 ) -> None:
     i, r, o = sizes
     begin, many = _rows_of(part, parts, batch)
-    room = Room(panels[part], strips[part])
+    room = Room(panels[part], bias[:0])
     x, z, y = Matrix(X, begin * i, i, 1), Matrix(Z, begin * r, r, 1), Matrix(Y, begin * o, o, 1)
     multiply(z, x, Matrix(V, 0, r, 1), many, i, r, bias[:0], room)
     multiply(y, z, Matrix(U, 0, 1, r), many, r, o, bias, room)
@@ -66,10 +65,9 @@ def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -
     dY, X, Z = at(dy, (batch * o,), like), at(x, (batch * i,), like), at(z, (batch * r,), like)
     V, U, dX = at(p, (i * r,), like), at(q, (o * r,), like), at(dx, (batch * i if dx else 0,), like)
     dV, dU, bias = at(dp, (i * r,), like), at(dq, (o * r,), like), at(db, (o,), like)
-    parts = parts_of(batch, r * (i + o), team)
-    panels, strips = rooms(parts, panel_size(X), X), rooms(parts, HIGH * 256, X)
-    dZ = rooms(1, batch * r, X)[0]
-    together(_inputs, parts, team, (parts, batch, dY, V, U, sizes, dZ, dX, panels, strips))
+    parts, dZ = parts_of(batch, r * (i + o), team), rooms(1, batch * r, X)[0]
+    panels, strips = rooms(parts, panel_size(X), X), rooms(parts, HIGH * min(batch, DEEP), X)
+    together(_inputs, parts, team, (parts, batch, dY, V, U, sizes, dZ, dX, panels))
     together(_parameters, parts, team, (parts, batch, dY, X, Z, dZ, sizes, dV, dU, bias, panels, strips))
 
 
@@ -85,12 +83,11 @@ def _inputs(
     dZ: Array,
     dX: Array,
     panels: Array,
-    strips: Array,
 ) -> None:
     i, r, o = sizes
     begin, many = _rows_of(part, parts, batch)
-    room, none = Room(panels[part], strips[part]), dX[:0]
-    dy, dz = Matrix(dY, begin * o, o, 1), Matrix(dZ, begin * r, r, 1)
+    dy, dz, none = Matrix(dY, begin * o, o, 1), Matrix(dZ, begin * r, r, 1), dX[:0]
+    room = Room(panels[part], none)
     multiply(dz, dy, Matrix(U, 0, r, 1), many, o, r, none, room)
     if dX.size:
         multiply(Matrix(dX, begin * i, i, 1), dz, Matrix(V, 0, 1, r), many, r, i, none, room)
@@ -115,14 +112,12 @@ def _parameters(
     i, r, o = sizes
     room, none = Room(panels[part], strips[part]), X[:0]
     begin, many = _rows_of(part, parts, o)
+    multiply(Matrix(dU, begin * r, r, 1), Matrix(dY, begin, 1, o), Matrix(Z, 0, r, 1), many, batch, r, none, room)
     bias[begin : begin + many], total = 0, Matrix(bias, begin, 0, 1)
     for e in range(batch):
         copy_sum(total, total, Matrix(dY, e * o + begin, 0, 1), 1, many)
-    to, dy = Matrix(dU, begin * r, r, 1), Matrix(dY, begin, 1, o)
-    multiply(to, dy, Matrix(Z, 0, r, 1), many, batch, r, none, room)
     begin, many = _rows_of(part, parts, i)
-    to, x = Matrix(dV, begin * r, r, 1), Matrix(X, begin, 1, i)
-    multiply(to, x, Matrix(dZ, 0, r, 1), many, batch, r, none, room)
+    multiply(Matrix(dV, begin * r, r, 1), Matrix(X, begin, 1, i), Matrix(dZ, 0, r, 1), many, batch, r, none, room)
 
 
 @leaf

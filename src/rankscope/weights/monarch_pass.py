@@ -15,7 +15,7 @@ from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, inner, leaf
 from rankscope.matrices import Matrix, add_product, copy, product, turn, whole
 from rankscope.team import together
-from rankscope.vectors import LINE, add_up, lanes, rooms
+from rankscope.vectors import FAR, LINE, add_up, lanes, rooms
 from rankscope.weights.beside import (
     BESIDE,
     Places,
@@ -28,9 +28,6 @@ from rankscope.weights.beside import (
     share,
     take,
 )
-
-PAGE = 4096
-"""Bytes. What begins so far apart shares places in a cache, which holds only some of it."""
 
 
 class Room(NamedTuple):
@@ -169,7 +166,7 @@ def _between(z: int, sizes: Sizes, batch: int, like: Array) -> Array:
 @leaf
 def _apart(m1: int, like: Array) -> int:
     """How far apart the groups of rows of one n₀, or m₀, begin: not at places that share room in a cache."""
-    far = m1 * BESIDE * like.itemsize >= PAGE and m1 % lanes(like) == 0
+    far = m1 * BESIDE * like.itemsize >= FAR and m1 % lanes(like) == 0
     return m1 * BESIDE + (LINE // like.itemsize if far else 0)
 
 

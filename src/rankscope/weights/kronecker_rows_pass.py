@@ -5,8 +5,8 @@ Each x is a matrix X (i₁×i₂), and so is y (o₁×o₂):
     Z_k = X B_kᵀ,          Y = Σ_k A_k Z_k,
     ∂Z_k = A_kᵀ ∂Y,        ∂X = Σ_k ∂Z_k B_k,     ∂A_k = Σ ∂Y Z_kᵀ,     ∂B_k = Σ ∂Z_kᵀ X.
 
-Where rows of X and of Y are whole vectors, and the parts stay in the first cache level, nothing has to be laid otherwise
-but B_kᵀ, once, and Z, whose rows hold o₂ numbers of every term.
+Where rows of X and of Y are whole vectors, and the parts stay in a cache, nothing has to be laid otherwise but B_kᵀ,
+once, and Z_k. A row of Z holds o₂ numbers of every term.
 """
 
 from typing import NamedTuple
@@ -47,7 +47,16 @@ def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) ->
 
 @leaf
 def _forward(
-    part: int, parts: int, batch: int, X: Array, turned: Array, A: Array, sizes: Sizes, bias: Array, Y: Array, room: Array
+    part: int,
+    parts: int,
+    batch: int,
+    X: Array,
+    turned: Array,
+    A: Array,
+    sizes: Sizes,
+    bias: Array,
+    Y: Array,
+    room: Array,
 ) -> None:
     K, o1, i1, o2, i2 = sizes
     z, row = room[part], K * o2
@@ -64,8 +73,8 @@ def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -
     """The gradients of X, unless there is no room for it, B, A and the bias for ∂Y (batch×o₁o₂)."""
     K, o1, i1, o2, i2 = sizes
     dy, x, _, p, q, dx, dp, dq, db = places
-    dY, X, dX = at(dy, (batch * o1 * o2,), like), at(x, (batch * i1 * i2,), like), at(dx, (batch * i1 * i2 if dx else 0,), like)
-    B, A, u = at(p, (K * o2 * i2,), like), at(q, (K * o1 * i1,), like), whole(i1, like)
+    dY, X, u = at(dy, (batch * o1 * o2,), like), at(x, (batch * i1 * i2,), like), whole(i1, like)
+    B, A, dX = at(p, (K * o2 * i2,), like), at(q, (K * o1 * i1,), like), at(dx, (X.size if dx else 0,), like)
     parts, turned = _parts(sizes, batch, team), rooms(1, K * o2 * i2, X)[0]
     turn(Matrix(turned, 0, K * o2, 1), Matrix(B, 0, i2, 1), K * o2, i2)
     dAs, dBs, dbs = rooms(parts, K * o1 * u, X), rooms(parts, K * o2 * i2, X), rooms(parts, o1 * o2, X)
