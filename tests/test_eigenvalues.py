@@ -53,3 +53,16 @@ def test_a_gram_that_is_singular_is_counted_and_left_to_the_operations():
     assert np.isfinite(np.delete(sigma, 4, 0)).all()
     expected = torch.linalg.svdvals(L @ R)[:, :6]
     torch.testing.assert_close(gram_singular_values(P, Q)[4], expected[4], rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("values", [[1.0, 0, 0, 0, 0, 0], [1.0, 1, 0, 0, 0, -0.5], [3.0, 2, 1, 0, -0.5, -0.9]])
+def test_matrices_side_by_side_do_not_disturb_each_other(values):
+    """Some fall into parts at once, as their eigenvalues are nearly equal, while others take many steps."""
+    apart = torch.tensor(values, dtype=torch.float64) * 10.0 ** -torch.arange(20).unsqueeze(1)
+    U = torch.linalg.qr(torch.randn(20, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
+    for order in (torch.arange(20), torch.randperm(20, generator=torch.Generator().manual_seed(1))):
+        squares = (1 + apart)[order]
+        Q = U * squares.unsqueeze(1) @ U.mT
+        sigma = gram_singular_values(torch.eye(6, dtype=torch.float64).repeat(20, 1, 1), Q)
+        expected = squares.sort(descending=True).values.sqrt()
+        torch.testing.assert_close(sigma, expected, rtol=1e-13, atol=1e-14)

@@ -4,6 +4,8 @@ A library's routines take longer to be called for a matrix of ten rows than to w
 
     P = K Kᵀ,   M = KᵀQ K = V T Vᵀ with T tridiagonal,   σ² = the eigenvalues of T
 
+Every step of the last part waits for divisions, so that many T are worked on side by side.
+
 References: Householder's reduction, Golub & Van Loan 2013, Matrix Computations, 8.3.1; QL without square
 roots, by Pal, Walker & Kahan, in Parlett 1998, The Symmetric Eigenvalue Problem, 8.15, doi:10.1137/1.9781611971163.
 """
@@ -11,12 +13,15 @@ roots, by Pal, Walker & Kahan, in Parlett 1998, The Symmetric Eigenvalue Problem
 import numpy as np
 
 from rankscope.compiled import Array, compiled, inner, leaf
+from rankscope.matrices import Matrix, product, whole
 from rankscope.team import together
 
 MOST_STEPS = 60
 """Of QL for each eigenvalue; two are usual."""
 ENOUGH = 8_000
 """r³ for each product that is worth another thread."""
+BESIDE = 8
+"""How many T are worked on side by side: a register of 512 bits of them, or two of 256."""
 
 
 @compiled
@@ -38,24 +43,30 @@ def singular_values_of_products(P: Array, Q: Array, sigma: Array, team: int) -> 
 
 @inner
 def _some(part: int, parts: int, P: Array, Q: Array, sigma: Array) -> None:
-    r = P.shape[1]
-    K, B, M = np.empty((r, r)), np.empty((r, r)), np.empty((r, r))
-    off, v, w, scale = np.empty(r), np.empty(r), np.empty(r), np.empty(r)
-    for t in range(part * len(P) // parts, (part + 1) * len(P) // parts):
-        values = sigma[t]
-        for i in range(r):
-            scale[i] = np.sqrt(P[t, i, i])
-        _scaled(P[t], scale, True, M)
-        if _cholesky(M, K):
-            _scaled(Q[t], scale, False, M)
+    r, end = P.shape[1], (part + 1) * len(P) // parts
+    row = whole(r, P)  # So that rows are whole vectors, K's with zeros beyond their ends.
+    K, B, M = np.zeros((r, row)), np.zeros((r, row)), np.zeros((r, row))
+    v, w, scale, diagonal, off = np.empty(r), np.empty(r), np.empty(r), np.empty(r), np.empty(r)
+    d, e, state, found = np.empty((r, BESIDE)), np.empty((r, BESIDE)), np.empty((6, BESIDE)), np.empty(BESIDE)
+    for begin in range(part * len(P) // parts, end, BESIDE):
+        d[:], e[:], found[:] = 0, 0, 0
+        for k in range(min(BESIDE, end - begin)):
+            for i in range(r):
+                scale[i] = np.sqrt(P[begin + k, i, i])
+            _scaled(P[begin + k], scale, True, M)
+            if not _cholesky(M, K):
+                continue
+            _scaled(Q[begin + k], scale, False, M)
             _sandwich(K, M, B)
-            _tridiagonal(M, v, w, values, off)
-            converged = _ql(values, off)
+            _tridiagonal(M, v, w, diagonal, off)
+            d[:, k], e[:, k], found[k] = diagonal, off, 1
+        converged = _ql(d, e, state)
+        for k in range(min(BESIDE, end - begin)):
+            values = sigma[begin + k]
+            values[:] = d[:, k]
             _roots(values)
-        else:
-            converged = False
-        if not converged:
-            values[0] = np.nan
+            if not (converged and found[k]):
+                values[0] = np.nan
 
 
 @leaf
@@ -89,14 +100,14 @@ def _scaled(M: Array, scale: Array, divided: bool, scaled: Array) -> None:
 @leaf
 def _sandwich(K: Array, M: Array, B: Array) -> None:
     """M ← KᵀM K, by way of B = M K."""
-    B[:] = 0
-    for i in range(len(K)):
-        for k in range(len(K)):
-            _add(M[i, k], K[k, : k + 1], B[i])
-    M[:] = 0
-    for i in range(len(K)):
-        for k in range(i, len(K)):
-            _add(K[k, i], B[k], M[i])
+    r, row = K.shape
+    k, m, b = (
+        Matrix(K.reshape(K.size), 0, row, 1),
+        Matrix(M.reshape(M.size), 0, row, 1),
+        Matrix(B.reshape(B.size), 0, row, 1),
+    )
+    product(b, m, k, r, r, row)
+    product(m, Matrix(k.entries, 0, 1, row), b, r, r, row)
 
 
 @leaf
@@ -141,40 +152,65 @@ def _tridiagonal(M: Array, v: Array, w: Array, diagonal: Array, off: Array) -> N
 
 
 @leaf
-def _ql(d: Array, e: Array) -> bool:
-    """The eigenvalues of the tridiagonal matrix with diagonal d and e beside it, into d; False if it takes too long.
+def _ql(d: Array, e: Array, state: Array) -> bool:
+    """The eigenvalues of BESIDE tridiagonal matrices with diagonals d and e beside them (r×BESIDE), into d.
 
-    Only squares of rotations are formed: no root waits for another.
+    False if it takes too long. Only squares of rotations are formed: no root waits for another. A matrix that is done
+    sooner, or falls into parts, takes the others' steps, which leave its eigenvalues what they are.
     """
-    n, small = len(d), np.finfo(np.float64).eps
+    n, shift = len(d), state[0]
     for i in range(n):
-        e[i] *= e[i]
+        for k in range(BESIDE):
+            e[i, k] *= e[i, k]
     for first in range(n):
         for step in range(MOST_STEPS + 1):
             last = first
-            while last < n - 1 and e[last] > (small * (abs(d[last]) + abs(d[last + 1]))) ** 2:
+            while last < n - 1 and _connected(d[last], d[last + 1], e[last]):
                 last += 1
             if last == first:
                 break
             if step == MOST_STEPS:
                 return False
             # The shift is the eigenvalue nearer to d_first of the leading 2×2 block.
-            beside = np.sqrt(e[first])
-            shift = (d[first + 1] - d[first]) / (2 * beside)
-            shift = d[first] - beside / (shift + np.copysign(np.sqrt(shift * shift + 1), shift))
-            cosine, sine, g = 1.0, 0.0, d[last] - shift
-            p = g * g
-            for i in range(last - 1, first - 1, -1):
-                square = p + e[i]
-                if i < last - 1:
-                    e[i + 1] = sine * square
-                before, cosine, sine = cosine, p / square, e[i] / square
-                turned = cosine * (d[i] - shift) - sine * g
-                d[i + 1] = g + (d[i] - turned)
-                p = turned * turned * (square / p) if p > 0 else before * e[i]
-                g = turned
-            e[first], d[first] = sine * p, shift + g
+            for k in range(BESIDE):
+                half, beside = 0.5 * (d[first + 1, k] - d[first, k]), e[first, k]
+                apart = half + np.copysign(np.sqrt(half * half + beside), half)
+                shift[k] = d[first, k] - (beside / apart if beside > 0 else 0.0)
+            _sweep(d, e, first, last, state)
     return True
+
+
+@leaf
+def _connected(d: Array, below: Array, e: Array) -> bool:
+    """Whether of any matrix the entry beside these of the diagonal is not small; small ones ← 0."""
+    small, largest = np.finfo(np.float64).eps, 0.0
+    for k in range(BESIDE):
+        bound = small * (abs(d[k]) + abs(below[k]))
+        e[k] = e[k] if e[k] > bound * bound else 0.0
+        largest = max(largest, e[k])
+    return largest > 0
+
+
+@leaf
+def _sweep(d: Array, e: Array, first: int, last: int, state: Array) -> None:
+    """One step of QL on rows first … last, shifted."""
+    shift, cosines, sines, g, p, spare = state[0], state[1], state[2], state[3], state[4], state[5]
+    for k in range(BESIDE):
+        cosines[k], sines[k], g[k] = 1.0, 0.0, d[last, k] - shift[k]
+        p[k] = g[k] * g[k]
+    for i in range(last - 1, first - 1, -1):
+        above = e[i + 1] if i < last - 1 else spare
+        for k in range(BESIDE):
+            beside, before = e[i, k], cosines[k]
+            square = p[k] + beside
+            above[k] = sines[k] * square
+            cosine, sine = (p[k] / square, beside / square) if beside > 0 else (1.0, 0.0)
+            turned = cosine * (d[i, k] - shift[k]) - sine * g[k]
+            d[i + 1, k] = g[k] + (d[i, k] - turned)
+            p[k] = turned * turned * (square / p[k]) if p[k] > 0 else before * beside if beside > 0 else turned * turned
+            cosines[k], sines[k], g[k] = cosine, sine, turned
+    for k in range(BESIDE):
+        e[first, k], d[first, k] = sines[k] * p[k], shift[k] + g[k]
 
 
 @leaf

@@ -91,3 +91,20 @@ def test_rows_that_are_not_finite_are_recorded_as_such():
     assert all(np.isfinite(column[0]) for column in rows.values())
     assert np.isnan(rows["relative_error"][1])
     assert np.isnan(rows["effective_rank"][1])
+
+
+@pytest.mark.parametrize("prompt", [False, True])
+def test_only_chains_that_may_be_needed_are_held(prompt):
+    A, chain = torch.rand(5, 4, dtype=torch.float64), laws.random_chain(0, (5, 4), (2,))
+    blocks = RowBlocks.of(A)
+    trace = evaluate(blocks, chain).trace
+    told = trace._replace(level=trace.objective())
+    cancelled = told._replace(level=-0.5 * blocks.squared_norm)
+    watch = Watch(blocks, History(), prompt=prompt)
+    for step, given in enumerate((told, told, cancelled, told, told, told._replace(level=float("nan")), told)):
+        watch.see(step, chain, given)
+    seen, rows = watch.flush()
+    held = [bool(sighting.given) for sighting in seen]
+    assert held == ([True] * 7 if prompt else [False, True, True, False, True, True, True])
+    np.testing.assert_allclose(rows["relative_error"][[0, 2, 4]], rows["relative_error"][6], rtol=1e-9)
+    assert np.isnan(rows["relative_error"][5])

@@ -163,7 +163,8 @@ def _step_compiled(blocks: RowBlocks, state: State, slope: Tensor, rule: Adam) -
 
 def _looked_at(look: "Look", chain: Chain, theta: Tensor, memory: Any) -> State:
     P, Q, S, T, slope = map(torch.from_numpy, (look.P, look.Q, look.S, look.T, look.gradient))
-    return State(chain, None, S, T.mT, memory, read=Trace(P, Q, look.inner), theta=theta, slope=slope)
+    read = Trace(P, Q, look.inner, None, look.level)
+    return State(chain, None, S, T.mT, memory, read=read, theta=theta, slope=slope)
 
 
 def _is_compiled(blocks: RowBlocks, chain: Chain) -> bool:

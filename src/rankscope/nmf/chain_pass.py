@@ -37,6 +37,8 @@ class Look(NamedTuple):
     """R Aᵀ (r_j×m)."""
     inner: float
     """⟨S, R⟩ in float64."""
+    level: float
+    """½‖A − L R‖² − ½‖A‖² in float64."""
     gradient: Array
     """Of ½‖A − L R‖², for all entries of θ."""
 
@@ -89,7 +91,7 @@ def look(A: Packed | Array, theta: Array, sizes: Integers, j: int, team: int) ->
     L, R, P, Q, S, T = sides
     inner = row_pass.evaluate_rows(A, 0, R, np.empty((0, 0), theta.dtype), L, T, S, np.empty_like(P), team)
     _take_gradient(theta, sizes, j, team, sides, gradient)
-    return Look(P, Q, S, T, inner, gradient)
+    return Look(P, Q, S, T, inner, 0.5 * float(np.vdot(P, Q)) - inner, gradient)
 
 
 def step_and_look(
@@ -102,8 +104,8 @@ def step_and_look(
 
 def _look(A: Packed, theta: Array, moving: Moving, sizes: Integers, j: int) -> Look:
     sides, gradient = _room(theta, sizes, j)
-    inner = _look_at_packed(A, theta, moving, sizes, j, sides, gradient)
-    return Look(sides.P, sides.Q, sides.S, sides.T, inner, gradient)
+    inner, level = _look_at_packed(A, theta, moving, sizes, j, sides, gradient)
+    return Look(sides.P, sides.Q, sides.S, sides.T, inner, level, gradient)
 
 
 def _room(theta: Array, sizes: Integers, j: int) -> tuple[Sides, Array]:
@@ -116,7 +118,7 @@ def _room(theta: Array, sizes: Integers, j: int) -> tuple[Sides, Array]:
 @compiled
 def _look_at_packed(
     A: Packed, theta: Array, moving: Moving, sizes: Integers, j: int, sides: Sides, gradient: Array
-) -> float:
+) -> tuple[float, float]:
     parts, (r, n), many = len(A.begins), sides.R.shape, _between(theta, sizes)
     F, widest = tiles.room_in_rows(sizes[0], sides.S), 0
     for part in range(parts):
@@ -131,7 +133,11 @@ def _look_at_packed(
     _take_grams(added, sides)
     together(_multiply_share, parts, parts, (A, F, directions, sums, Cs, sides.S))
     together(_pull_back_share, parts, parts, (parts, theta, sizes, j, sides, Cs, added, gradient))
-    return _take_between(added, sizes[0] * sizes[1], many, gradient)
+    inner, square = _take_between(added, sizes[0] * sizes[1], many, gradient), 0.0
+    for i in range(r):
+        for k in range(r):
+            square += sides.P[i, k] * sides.Q[i, k]
+    return inner, 0.5 * square - inner
 
 
 @compiled

@@ -16,7 +16,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,12 +30,15 @@ from rankscope.trace.history import Columns, History, Rows
 
 # Below these relative errors the difference of traces has lost too many digits and the residual itself is taken.
 CANCELLATION = {torch.float64: 1e-10, torch.float32: 1e-5}
-MAX_PENDING = 128
+MAX_PENDING = 256
+"""Sightings that wait for the others' arithmetic."""
 PENDING_BYTES = 16 * 2**20
+"""Of the chains that they hold, and of their Grams."""
 
 
-class Sighting(NamedTuple):
-    """One step as it was seen: its number, the time, the chain as it was given, its Grams."""
+@dataclass(slots=True)
+class Sighting:
+    """One step as it was seen: its number, the time, the chain as it was given as long as it is needed, its Grams."""
 
     step: int
     seconds: float
@@ -65,20 +67,42 @@ class Watch:
     prompt: bool = False
     _started: float = field(default_factory=time.perf_counter, init=False)
     _pending: list[Sighting] = field(default_factory=list, init=False)
-    _most_pending: int = field(default=0, init=False)
+    _last: Sighting | None = field(default=None, init=False)
+    """The last sighting, if its chain is not needed beside that of a later one."""
+    _held: int = field(default=0, init=False)
+    """How many of those that wait hold a chain."""
+    _most: int = field(default=0, init=False)
+    _most_held: int = field(default=0, init=False)
+    _least: float = field(default=math.inf, init=False)
+    """The lowest ½‖A − B‖² − ½‖A‖² that tells the error."""
 
     def see(self, step: int, chain: Chain, trace: Trace) -> bool:
-        """Remember a step; True when it is time to flush: when enough wait, or when prompt after 3% more steps."""
-        if not self._most_pending:
-            size = sum(F.numel() * F.element_size() for F in chain.variables)
-            self._most_pending = max(1, min(MAX_PENDING, PENDING_BYTES // size))
+        """Remember a step; True when it is time to flush: when enough wait, or when prompt after 3% more steps.
+
+        Where a trace tells the error, its chain is needed only as long as it is the last: to hold many would take
+        memory, and time, as new factors would never lie where earlier ones are still near.
+        """
         seconds = time.perf_counter() - self._started
-        self._pending.append(Sighting(step, seconds, chain.given, chain.layers, trace))
-        return len(self._pending) >= (min(self._most_pending, 1 + step // 32) if self.prompt else self._most_pending)
+        if not self._most_held:
+            size = sum(F.numel() * F.element_size() for F in chain.variables)
+            self._most_held = max(1, PENDING_BYTES // size)
+            self._most = max(1, min(MAX_PENDING, PENDING_BYTES // (2 * trace.P.nbytes)))
+            if not self.prompt and self.blocks.observed is None:
+                self._least = 0.5 * (CANCELLATION[self.blocks.dtype] - 1) * self.blocks.squared_norm
+        sighting = Sighting(step, seconds, chain.given, chain.layers, trace)
+        told = trace.level is not None and self._least <= trace.level < math.inf
+        if told and self._last is not None:
+            self._last.given = ()
+        else:
+            self._held += 1
+        self._last = sighting if told else None
+        self._pending.append(sighting)
+        enough = self._held >= self._most_held or len(self._pending) >= self._most
+        return enough or (self.prompt and len(self._pending) > step // 32)
 
     def flush(self) -> tuple[list[Sighting], Columns]:
         """The sightings since the last flush and their rows, now in the history. Rows that are not finite hold NaN."""
-        seen, self._pending = self._pending, []
+        seen, self._pending, self._last, self._held = self._pending, [], None, 0
         if not seen:
             return seen, {name: np.empty(0) for name in self.history.columns}
         squared_error, sigma = _measure(seen, self.blocks)
