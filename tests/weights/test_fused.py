@@ -18,6 +18,7 @@ MAKE = {
     "kronecker, odd": lambda: Kronecker(21, 55, 3, left_shape=(7, 11)),
     "kronecker, many blocks": lambda: Kronecker(640, 384, 2, left_shape=(20, 16)),
     "kronecker, by rows": lambda: Kronecker(640, 512, 2, left_shape=(20, 16)),
+    "kronecker, other sizes": lambda: Kronecker(96, 32, 3, left_shape=(6, 4)),
     "kronecker, too large": lambda: Kronecker(160, 256, left_shape=(2, 2)),
     "kronecker, from the left": lambda: Kronecker(24, 24, 2, left_shape=(2, 12)),
     "monarch": lambda: Monarch(64, 64),
@@ -44,7 +45,10 @@ def largest(ours, expected):
 @pytest.mark.parametrize("dtype", BOTH)
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("batch", [1, 37, 130])
-def test_product_and_gradients_are_those_of_the_matrix(structure, batch, threads, dtype, monkeypatch):
+@pytest.mark.parametrize("formed", [False, True])
+def test_product_and_gradients_are_those_of_the_matrix(structure, formed, batch, threads, dtype, monkeypatch):
+    if formed and not getattr(structure, "_forms", False):
+        pytest.skip("W is formed by operations")
     monkeypatch.setattr(team, "size", lambda: threads)
     structure = structure.to(dtype)
     x, bias = normal(batch, structure.in_features, dtype=dtype), normal(structure.out_features, seed=2, dtype=dtype)
@@ -52,7 +56,7 @@ def test_product_and_gradients_are_those_of_the_matrix(structure, batch, threads
     asked = [x.requires_grad_(), bias.requires_grad_(), *structure.parameters()]
     y = nn.functional.linear(x, structure.matrix(), bias)
     expected = y.detach(), *torch.autograd.grad(y, asked, dy)
-    y = structure.multiply(x, bias)
+    y = structure.multiply_formed(x, bias) if formed else structure.multiply(x, bias)
     assert largest((y.detach(), *torch.autograd.grad(y, asked, dy)), expected) < BOTH[dtype]
 
 
@@ -120,6 +124,9 @@ def test_the_passes_are_taken_where_they_are_meant_for(structure, monkeypatch):
     x = normal(32 * team.size(), structure.in_features, dtype=torch.float32)
     structure.multiply(x)
     assert bool(taken) != (getattr(structure, "_from_left", False) or getattr(structure, "_route", 0) is None)
+    taken.clear()
+    structure.multiply_formed(x)
+    assert bool(taken) == getattr(structure, "_forms", False)
     assert not fused._takes(x.to("meta"), *structure.parameters(), None)
     assert not fused._takes(x.half(), *structure.parameters(), None)
     assert not fused._takes(x.double(), *structure.parameters(), None)

@@ -40,6 +40,13 @@ def share(part: int, parts: int, batch: int) -> tuple[int, int]:
 
 
 @leaf
+def rows_of(part: int, parts: int, rows: int) -> tuple[int, int]:
+    """The first of the rows that are a part's, blocks of them, and how many it has."""
+    first, after = share(part, parts, rows)
+    return first * BESIDE, min(after * BESIDE, rows) - first * BESIDE
+
+
+@leaf
 def lay(block: Array, X: Array, begin: int, each: int, apart: int) -> None:
     """BESIDE vectors of X (batch×n) from ``begin`` on, side by side; zeros beyond the last one.
 

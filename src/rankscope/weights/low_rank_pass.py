@@ -15,7 +15,7 @@ from rankscope.matrices import Matrix, copy_sum
 from rankscope.panels import DEEP, HIGH, Room, multiply, panel_size
 from rankscope.team import together
 from rankscope.vectors import rooms
-from rankscope.weights.beside import BESIDE, Places, Sizes, parts_of, share
+from rankscope.weights.beside import Places, Sizes, parts_of, rows_of
 
 
 def made(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]:
@@ -50,7 +50,7 @@ def _forward(
     panels: Array,
 ) -> None:
     i, r, o = sizes
-    begin, many = _rows_of(part, parts, batch)
+    begin, many = rows_of(part, parts, batch)
     room = Room(panels[part], bias[:0])
     x, z, y = Matrix(X, begin * i, i, 1), Matrix(Z, begin * r, r, 1), Matrix(Y, begin * o, o, 1)
     multiply(z, x, Matrix(V, 0, r, 1), many, i, r, bias[:0], room)
@@ -85,7 +85,7 @@ def _inputs(
     panels: Array,
 ) -> None:
     i, r, o = sizes
-    begin, many = _rows_of(part, parts, batch)
+    begin, many = rows_of(part, parts, batch)
     dy, dz, none = Matrix(dY, begin * o, o, 1), Matrix(dZ, begin * r, r, 1), dX[:0]
     room = Room(panels[part], none)
     multiply(dz, dy, Matrix(U, 0, r, 1), many, o, r, none, room)
@@ -111,17 +111,10 @@ def _parameters(
 ) -> None:
     i, r, o = sizes
     room, none = Room(panels[part], strips[part]), X[:0]
-    begin, many = _rows_of(part, parts, o)
+    begin, many = rows_of(part, parts, o)
     multiply(Matrix(dU, begin * r, r, 1), Matrix(dY, begin, 1, o), Matrix(Z, 0, r, 1), many, batch, r, none, room)
     bias[begin : begin + many], total = 0, Matrix(bias, begin, 0, 1)
     for e in range(batch):
         copy_sum(total, total, Matrix(dY, e * o + begin, 0, 1), 1, many)
-    begin, many = _rows_of(part, parts, i)
+    begin, many = rows_of(part, parts, i)
     multiply(Matrix(dV, begin * r, r, 1), Matrix(X, begin, 1, i), Matrix(dZ, 0, r, 1), many, batch, r, none, room)
-
-
-@leaf
-def _rows_of(part: int, parts: int, rows: int) -> tuple[int, int]:
-    """The first row of a part, and how many it has."""
-    first, after = share(part, parts, rows)
-    return first * BESIDE, min(after * BESIDE, rows) - first * BESIDE

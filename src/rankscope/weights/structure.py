@@ -10,7 +10,7 @@ counted for one forward pass: two for a multiply-add, one for an elementary func
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, Generic, NamedTuple, TypeVar, cast
+from typing import Generic, NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -36,10 +36,10 @@ class Structure(nn.Module, ABC):
         self.in_features = check_range("in_features", in_features, 1)
         self._cheaper: dict[torch.Size, bool] = {}  # Whether `multiply` is, for an x of such a shape.
 
-    overhead: ClassVar[int] = 0
-    """What the calls of `matrix` cost beside one product, in floating-point operations of the same time."""
+    overhead: int = 0
+    """What `multiply_formed` costs beside its products, in floating-point operations of the same time."""
 
-    slowness: ClassVar[float] = 1
+    slowness: float = 1
     """How many operations of one large product take the time of one of `multiply`."""
 
     @abstractmethod
@@ -86,7 +86,11 @@ class Structure(nn.Module, ABC):
         cheaper = self._cheaper.get(x.shape)
         if cheaper is None:
             cheaper = self._cheaper[x.shape] = self._is_cheaper(x)
-        return self.multiply(x, bias) if cheaper else F.linear(x, self.matrix(), bias)
+        return self.multiply(x, bias) if cheaper else self.multiply_formed(x, bias)
+
+    def multiply_formed(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x Wᵀ + b likewise, by forming W."""
+        return F.linear(x, self.matrix(), bias)
 
     def _is_cheaper(self, x: Tensor) -> bool:
         if x.shape[-1] != self.in_features:
