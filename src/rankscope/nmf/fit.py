@@ -20,7 +20,7 @@ from rankscope.nmf.coarse import Coarse, Sampling, refine
 from rankscope.nmf.early_stopping import PlateauWatch, Which
 from rankscope.nmf.hops import NEAR, SHARE, Hopping, Hops, look_around
 from rankscope.nmf.rules import Hals, Rule
-from rankscope.nmf.watch import Watch, relative_error
+from rankscope.nmf.watch import Sighting, Watch, relative_error
 from rankscope.trace.history import History
 from rankscope.trace.plateau import Plateau
 from rankscope.trace.schedule import Schedule
@@ -158,6 +158,7 @@ def fit(
                 state, more = look_around(blocks, state, rule, penalties, hopping)
                 hops, converged = hops.plus(more), converged and not more.gained
             if (converged or step == stopping.max_iter) and isinstance(rule, Hals) and rule.extrapolates:
+                observer.hold(state.chain)  # One more large factor is about to be formed.
                 state = settle(blocks, state.chain, penalties)
             if schedule(step):
                 observer.see(step, state)
@@ -187,12 +188,16 @@ class _Observer:
             raise ValueError("stop='plateau' and keep_plateaus read the history; leave track_history on")
         self._watch = None if history is None else Watch(blocks, history, prompt=plateaus is not None)
         self._plateaus = plateaus
-        self._last_finite: tuple[int, Chain] | None = None
+        self._last_finite: Sighting | None = None
         self.reason: Reason | None = None
 
     def see(self, step: int, state: State) -> None:
         if self._watch is not None and self._watch.see(step, state.chain, state.trace):
             self._digest()
+
+    def hold(self, chain: Chain) -> None:
+        if self._watch is not None:
+            self._watch.hold(chain)
 
     def read(self) -> pd.DataFrame:
         if self._watch is None:
@@ -207,7 +212,7 @@ class _Observer:
         reason = self.reason if self.reason == "not_finite" else reason
         plateaus = [] if self._plateaus is None else self._plateaus.finish()
         if reason == "not_finite" and self._last_finite is not None:
-            step, chain = self._last_finite
+            step, chain = self._last_finite.step, self._last_finite.chain
         elif plateaus and stopping.stop == "plateau" and reason != "interrupted":
             nth = -1 if stopping.plateau == "last" else 0 if stopping.plateau == "first" else stopping.plateau - 1
             if nth < len(plateaus):
@@ -219,7 +224,7 @@ class _Observer:
         seen, rows = self._watch.flush()
         finite = int(np.cumprod(np.isfinite(rows["absolute_error"])).sum())
         if finite:
-            self._last_finite = seen[finite - 1].step, seen[finite - 1].chain
+            self._last_finite = seen[finite - 1]
         if finite < len(seen):
             self.reason = "not_finite"
         if self._plateaus is None:

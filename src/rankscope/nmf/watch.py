@@ -80,29 +80,36 @@ class Watch:
         """Remember a step; True when it is time to flush: when enough wait, or when prompt after 3% more steps.
 
         Where a trace tells the error, its chain is needed only as long as it is the last: to hold many would take
-        memory, and time, as new factors would never lie where earlier ones are still near.
+        memory, and time, as new factors would never lie where earlier ones are still near. Beside large factors nothing
+        waits: small matrices would lie where a large one was, and the next would not fit there.
         """
         seconds = time.perf_counter() - self._started
         if not self._most_held:
             size = sum(F.numel() * F.element_size() for F in chain.variables)
             self._most_held = max(1, PENDING_BYTES // size)
-            self._most = max(1, min(MAX_PENDING, PENDING_BYTES // (2 * trace.P.nbytes)))
+            waiting = max(1, min(MAX_PENDING, PENDING_BYTES // (2 * trace.P.nbytes)))
+            self._most = waiting if 2 * size < PENDING_BYTES else 1
             if not self.prompt and self.blocks.observed is None:
                 self._least = 0.5 * (CANCELLATION[self.blocks.dtype] - 1) * self.blocks.squared_norm
         sighting = Sighting(step, seconds, chain.given, chain.layers, trace)
         told = trace.level is not None and self._least <= trace.level < math.inf
         if told and self._last is not None:
             self._last.given = ()
-        else:
-            self._held += 1
+            self._held -= bool(self._pending)
+        self._held += 1
         self._last = sighting if told else None
         self._pending.append(sighting)
         enough = self._held >= self._most_held or len(self._pending) >= self._most
         return enough or (self.prompt and len(self._pending) > step // 32)
 
+    def hold(self, chain: Chain) -> None:
+        """Hold this chain in place of the last one, where that would be let go as soon as the next step is seen."""
+        if self._last is not None:
+            self._last.given = chain.given
+
     def flush(self) -> tuple[list[Sighting], Columns]:
         """The sightings since the last flush and their rows, now in the history. Rows that are not finite hold NaN."""
-        seen, self._pending, self._last, self._held = self._pending, [], None, 0
+        seen, self._pending, self._held = self._pending, [], 0
         if not seen:
             return seen, {name: np.empty(0) for name in self.history.columns}
         squared_error, sigma = _measure(seen, self.blocks)
