@@ -81,7 +81,7 @@ class Watch:
 
         Where a trace tells the error, its chain is needed only as long as it is the last: to hold many would take
         memory, and time, as new factors would never lie where earlier ones are still near. Beside large factors nothing
-        waits: small matrices would lie where a large one was, and the next would not fit there.
+        waits, and they are let go last: what is small would lie where a large one was, and the next would not fit there.
         """
         seconds = time.perf_counter() - self._started
         if not self._most_held:
@@ -93,7 +93,7 @@ class Watch:
                 self._least = 0.5 * (CANCELLATION[self.blocks.dtype] - 1) * self.blocks.squared_norm
         sighting = Sighting(step, seconds, chain.given, chain.layers, trace)
         told = trace.level is not None and self._least <= trace.level < math.inf
-        if told and self._last is not None:
+        if told and self._last is not None and self._most > 1:
             self._last.given = ()
             self._held -= bool(self._pending)
         self._held += 1
