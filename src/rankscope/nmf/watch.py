@@ -81,7 +81,7 @@ class Watch:
 
         Where a trace tells the error, its chain is needed only as long as it is the last: to hold many would take
         memory, and time, as new factors would never lie where earlier ones are still near. Beside large factors nothing
-        waits, and they are let go last: what is small would lie where a large one was, and the next would not fit there.
+        waits, and they are let go last: what is small would lie where a large one was, and the next one not fit there.
         """
         seconds = time.perf_counter() - self._started
         if not self._most_held:
