@@ -58,6 +58,22 @@ def close(ours, expected, dtype):
     np.testing.assert_allclose(ours, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * np.abs(expected).max())
 
 
+def test_a_matrix_that_is_far_passes_as_its_parts_do():
+    """Beyond FAR_BYTES other rows are fetched, which changes no number."""
+    A, R, F, Q = problem((9_000, 600, 5))
+    assert A.nbytes > row_pass.FAR_BYTES > A[:4_992].nbytes
+    X, after, parts = np.ascontiguousarray(F.T), *np.empty((2, 5, 9_000))
+    S, G, *residual = move_rows(A, 0, R, Q, X, after, MOVES[0], 1)
+    ends = [move_rows(A[a:b], a, R, Q, X, parts, MOVES[0], 1) for a, b in ((0, 4_992), (4_992, 9_000))]
+    np.testing.assert_array_equal(after, parts)
+    for ours, *of_parts in zip((S, G, *residual), *ends, strict=True):
+        np.testing.assert_allclose(ours, sum(of_parts), rtol=1e-12)
+    S, G, inner = evaluate_rows(A, R, np.empty((0, 0)), X, after, 1)
+    close(after, (A @ R.T).T, np.float64)
+    close(S, X @ A, np.float64)
+    assert inner == pytest.approx((S * R).sum())
+
+
 @pytest.mark.parametrize("team", TEAMS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("shape", SHAPES)

@@ -86,11 +86,12 @@ def see(A: Array, begins: Any, first: int, end: int, seen: Array) -> None:
 
 @leaf
 def add_products(
-    A: Array, start: int, rows: int, n: int, columns: Columns, R: Array, c: Array, whole: Array, x: Array
+    A: Array, start: int, rows: int, n: int, columns: Columns, R: Array, c: Array, whole: Array, x: Array, far: bool
 ) -> None:
     """c_i += Σ_j a_ij R_j for so many rows i of A from ``start`` on, whose columns are found on the way.
 
-    What is left over of ``whole``, R as it was given, goes into lanes of x.
+    What is left over of ``whole``, R as it was given, goes into lanes of x. Meanwhile the next rows are fetched; where
+    they are far, in memory, a half of them, as ``add_left`` has fetched the other.
     """
     across = len(c) // LANES
     for k in range(columns.counts.shape[1]):
@@ -98,23 +99,32 @@ def add_products(
             begins, first = _group(group, start, rows, n), k * columns.panel
             _find(A, begins, n, columns, group, k)
             numbers, count = columns.numbers[group], columns.counts[group, k]
-            ahead = (start + ROWS * (group + 1)) * n + ROWS * first
-            multiply_rows(A, begins, numbers, first, count, R, c, ROWS * group * across, across, ahead)
+            ahead, step = (start + ROWS * (group + 1)) * n + ROWS * first, LINE // A.itemsize
+            if far:
+                ahead, step = ahead + ROWS * n // 2, step // 2
+            multiply_rows(A, begins, numbers, first, count, R, c, ROWS * group * across, across, ahead, step)
             if k == 0:
                 multiply_rest(A, begins, n, whole, x, ROWS * group)
 
 
 @leaf
 def add_left(
-    A: Array, start: int, rows: int, n: int, columns: Columns, F: Array, S: Array, f: Array, rest: Array
+    A: Array, start: int, rows: int, n: int, columns: Columns, F: Array, S: Array, f: Array, rest: Array, far: bool
 ) -> None:
-    """S_j += Σ_i a_ij f_i for so many rows i of A from ``start`` on; what is left over, from lanes of f into rest."""
+    """S_j += Σ_i a_ij f_i for so many rows i of A from ``start`` on; what is left over, from lanes of f into rest.
+
+    Meanwhile half of every group of the next rows is fetched, if they are far.
+    """
     across = len(F) // LANES
     for k in range(columns.counts.shape[1]):
         for group in range((rows + ROWS - 1) // ROWS):
             begins = _group(group, start, rows, n)
             numbers, count = columns.numbers[group], columns.counts[group, k]
-            _spread(A, begins, numbers, k * columns.panel, count, F, ROWS * group * across, across, S)
+            if far and k == 0:
+                ahead = ((start + LANES + ROWS * group) * n, 0)
+                _spread(A, begins, numbers, k * columns.panel, count, F, ROWS * group * across, across, S, ahead)
+            else:
+                _spread(A, begins, numbers, k * columns.panel, count, F, ROWS * group * across, across, S, (0,))
             if k == 0:
                 add_rest(A, begins, n, f, ROWS * group, rest)
 
@@ -157,21 +167,22 @@ def multiply_rows(
     to: int,
     across: int,
     ahead: int,
+    step: int,
 ) -> None:
     """c_i += Σ_j a_ij R_j for the rows i and so many columns j, tile by tile; c_i from ``to`` on.
 
-    Meanwhile what A has from ``ahead`` on is fetched, a cache line for each column.
+    Meanwhile what A has from ``ahead`` on is fetched, a ``step`` for each column.
     """
     n, at = len(R) // across, 0
     while at < across:
         width = tile_width(across - at, R.itemsize)
         if width == len(ONE) * BYTES // R.itemsize:
-            _multiply(A, begins, numbers, begin, count, R, at * n, c, to + at, across, ahead, ONE)
+            _multiply(A, begins, numbers, begin, count, R, at * n, c, to + at, across, ahead, step, ONE)
         elif width == len(TWO) * BYTES // R.itemsize:
-            _multiply(A, begins, numbers, begin, count, R, at * n, c, to + at, across, ahead, TWO)
+            _multiply(A, begins, numbers, begin, count, R, at * n, c, to + at, across, ahead, step, TWO)
         else:
-            _multiply(A, begins, numbers, begin, count, R, at * n, c, to + at, across, ahead, THREE)
-        ahead += count * (LINE // A.itemsize)
+            _multiply(A, begins, numbers, begin, count, R, at * n, c, to + at, across, ahead, step, THREE)
+        ahead += count * step
         at += width
 
 
@@ -186,17 +197,18 @@ def _spread(
     f: int,
     across: int,
     S: Array,
+    ahead: tuple[int, ...],
 ) -> None:
     """S_j += Σ_i a_ij f_i for the rows i and so many columns j, tile by tile; f_i from ``f`` on."""
     n, at = len(S) // across, 0
     while at < across:
         width = tile_width(across - at, F.itemsize)
         if width == len(ONE) * BYTES // F.itemsize:
-            _add(A, begins, numbers, begin, count, F, f + at, across, S, at * n, ONE)
+            _add(A, begins, numbers, begin, count, F, f + at, across, S, at * n, ahead, ONE)
         elif width == len(TWO) * BYTES // F.itemsize:
-            _add(A, begins, numbers, begin, count, F, f + at, across, S, at * n, TWO)
+            _add(A, begins, numbers, begin, count, F, f + at, across, S, at * n, ahead, TWO)
         else:
-            _add(A, begins, numbers, begin, count, F, f + at, across, S, at * n, THREE)
+            _add(A, begins, numbers, begin, count, F, f + at, across, S, at * n, ahead, THREE)
         at += width
 
 
@@ -213,13 +225,14 @@ def _multiply(
     to: int,
     across: int,
     ahead: int,
+    step: int,
     many: Any,
 ) -> None:
     """One tile of c_i += Σ_j a_ij R_j: it stays in registers."""
     width, rows = len(many) * BYTES // R.itemsize, rows_from(to, across, ROWS)
-    sums, line = load_rows(c, rows, 0, many), LINE // A.itemsize
+    sums = load_rows(c, rows, 0, many)
     for k in range(begin, begin + count):
-        fetch(A, ahead + (k - begin) * line)
+        fetch(A, ahead + (k - begin) * step)
         j = np.int64(numbers[k])
         sums = add_outer(sums, A, begins, j, load(R, tile + j * width, many))
     store_rows(c, rows, 0, sums)
@@ -237,12 +250,15 @@ def _add(
     across: int,
     S: Array,
     tile: int,
+    ahead: tuple[int, ...],
     many: Any,
 ) -> None:
     """One tile of S_j += Σ_i a_ij f_i: f stays in registers."""
-    width = len(many) * BYTES // F.itemsize
+    width, half = len(many) * BYTES // F.itemsize, LINE // A.itemsize // 2
     f = load_rows(F, rows_from(frm, across, ROWS), 0, many)
     for k in range(begin, begin + count):
+        if len(ahead) > 1:
+            fetch(A, ahead[0] + (k - begin) * half)
         j = np.int64(numbers[k])
         place = tile + j * width
         store(S, place, add_inner(load(S, place, many), A, begins, j, f))

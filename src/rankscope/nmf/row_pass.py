@@ -47,6 +47,8 @@ from rankscope.rows import ROWS, rows_from
 from rankscope.team import together
 from rankscope.vectors import add_up, aligned_zeros, rooms
 
+FAR_BYTES = 40 * 2**20
+"""Of A, beyond which it is read from memory: measured where 47 MB come twice as fast as more."""
 SOLVED = 4
 """Parts for each thread where some rows take more sweeps than others."""
 
@@ -127,10 +129,11 @@ def _move_rows(
     G, wide = room_for_gram(r, Gs)
     violation, scale = 0.0, 0.0
     begin, end = share_of(k, len(Ss), len(A))
+    far = A.size * A.itemsize > FAR_BYTES
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)
         products[:] = 0
-        add_products(flat, start, lanes, n, columns, directions, products, R, c)
+        add_products(flat, start, lanes, n, columns, directions, products, R, c, far)
         to_lanes(products, q, lanes, c)
         load_lanes(X, at + start, lanes, x)
         if measure:
@@ -139,7 +142,7 @@ def _move_rows(
         y = move_lanes(x, c, curvature, l1, move, spare)
         store_lanes(y, lanes, moved, at + start)
         to_rows(y, q, F)
-        add_left(flat, start, lanes, n, columns, F, sums, y, rest)
+        add_left(flat, start, lanes, n, columns, F, sums, y, rest, far)
         add_gram(F, q, y, wide, G)
         if (start - begin) // LANES % FOLD == FOLD - 1:
             fold(sums, rest, S)
@@ -190,11 +193,12 @@ def _evaluate_rows(
     S[:] = 0
     G, wide = room_for_gram(r, Gs)
     begin, end = share_of(k, len(Ss), len(A))
+    far = A.size * A.itemsize > FAR_BYTES
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)
         if T.size:
             products[:] = 0
-            add_products(flat, start, lanes, n, columns, directions, products, R, c)
+            add_products(flat, start, lanes, n, columns, directions, products, R, c, far)
             to_lanes(products, s, lanes, c)
             store_lanes(c, lanes, T, at + start)
         else:
@@ -207,9 +211,9 @@ def _evaluate_rows(
         if between.size:
             combine(weights, x, c)
             to_rows(c, s, product)
-            add_left(flat, start, lanes, n, columns, product, sums, c, rest)
+            add_left(flat, start, lanes, n, columns, product, sums, c, rest, far)
         else:
-            add_left(flat, start, lanes, n, columns, F, sums, x, rest)
+            add_left(flat, start, lanes, n, columns, F, sums, x, rest, far)
         if (start - begin) // LANES % FOLD == FOLD - 1:
             fold(sums, rest, S)
     if r:
@@ -249,11 +253,11 @@ def _solve_rows(
     )
     products = room_for_rows(q, A)
     some = Move(COORDINATES, SWEEPS_PER_CHECK, 0.0)
-    begin, end = share_of(part, parts, len(A))
+    begin, end, far = *share_of(part, parts, len(A)), False
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)
         products[:] = 0
-        add_products(flat, start, lanes, n, columns, directions, products, R, c)
+        add_products(flat, start, lanes, n, columns, directions, products, R, c, far)
         to_lanes(products, q, lanes, c)
         enough = tolerance**2 * square_of(c, r, lanes)
         x[:] = 0
@@ -295,7 +299,7 @@ def _squared_residual(part: int, A: Array, at: int, R: Array, X: Array, totals: 
             for k in range(r):
                 F[i * r + k] = X[k, at + start + i]
         product[:] = 0
-        multiply_rows(F, rows_from(0, r, ROWS), every, 0, r, whole, product, 0, across, 0)
+        multiply_rows(F, rows_from(0, r, ROWS), every, 0, r, whole, product, 0, across, 0, 0)
         for i in range(rows):
             for j in range(n):
                 residual = np.float64(A[start + i, j]) - product[i * across + j]
