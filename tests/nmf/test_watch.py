@@ -104,12 +104,12 @@ def test_only_chains_that_may_be_needed_are_held(prompt):
     for step, given in enumerate((told, told, cancelled, told, told, told._replace(level=float("nan")), told)):
         watch.see(step, chain, given)
     seen, rows = watch.flush()
-    held = [bool(sighting.given) for sighting in seen]
+    held = [bool(sighting.kept.given) for sighting in seen]
     assert held == ([True] * 7 if prompt else [False, True, True, False, True, True, True])
     watch.see(7, chain, told)
-    assert bool(seen[-1].given) == prompt
+    assert bool(seen[-1].kept.given) == prompt
     watch.hold(Chain((2 * chain.first, chain.last)))
     ((last,), _) = watch.flush()
-    assert torch.equal(last.chain.first, chain.first if prompt else 2 * chain.first)
+    assert torch.equal(last.kept.chain.first, chain.first if prompt else 2 * chain.first)
     np.testing.assert_allclose(rows["relative_error"][[0, 2, 4]], rows["relative_error"][6], rtol=1e-9)
     assert np.isnan(rows["relative_error"][5])

@@ -20,7 +20,7 @@ from rankscope.nmf.coarse import Coarse, Sampling, refine
 from rankscope.nmf.early_stopping import PlateauWatch, Which
 from rankscope.nmf.hops import NEAR, SHARE, Hopping, Hops, look_around
 from rankscope.nmf.rules import Hals, Rule
-from rankscope.nmf.watch import Sighting, Watch, relative_error
+from rankscope.nmf.watch import Kept, Watch, relative_error
 from rankscope.trace.history import History
 from rankscope.trace.plateau import Plateau
 from rankscope.trace.schedule import Schedule
@@ -188,7 +188,7 @@ class _Observer:
             raise ValueError("stop='plateau' and keep_plateaus read the history; leave track_history on")
         self._watch = None if history is None else Watch(blocks, history, prompt=plateaus is not None)
         self._plateaus = plateaus
-        self._last_finite: Sighting | None = None
+        self._last_finite: tuple[int, Kept] | None = None
         self.reason: Reason | None = None
 
     def see(self, step: int, state: State) -> None:
@@ -212,7 +212,7 @@ class _Observer:
         reason = self.reason if self.reason == "not_finite" else reason
         plateaus = [] if self._plateaus is None else self._plateaus.finish()
         if reason == "not_finite" and self._last_finite is not None:
-            step, chain = self._last_finite.step, self._last_finite.chain
+            step, chain = self._last_finite[0], self._last_finite[1].chain
         elif plateaus and stopping.stop == "plateau" and reason != "interrupted":
             nth = -1 if stopping.plateau == "last" else 0 if stopping.plateau == "first" else stopping.plateau - 1
             if nth < len(plateaus):
@@ -224,12 +224,12 @@ class _Observer:
         seen, rows = self._watch.flush()
         finite = int(np.cumprod(np.isfinite(rows["absolute_error"])).sum())
         if finite:
-            self._last_finite = seen[finite - 1]
+            self._last_finite = seen[finite - 1].step, seen[finite - 1].kept
         if finite < len(seen):
             self.reason = "not_finite"
         if self._plateaus is None:
             return
         columns = (rows[name][:finite].tolist() for name in ("relative_error", "effective_rank"))
         for sighting, error, rank in zip(seen[:finite], *columns, strict=True):
-            if self._plateaus.update(sighting.step, error, rank, sighting.chain):
+            if self._plateaus.update(sighting.step, error, rank, sighting.kept.chain):
                 self.reason = self.reason or "plateau"

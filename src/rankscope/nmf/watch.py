@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -37,19 +38,25 @@ PENDING_BYTES = 16 * 2**20
 
 
 @dataclass(slots=True)
-class Sighting:
-    """One step as it was seen: its number, the time, the chain as it was given as long as it is needed, its Grams."""
+class Kept:
+    """A chain as it was given, as long as it is needed."""
 
-    step: int
-    seconds: float
     given: tuple[Tensor, ...] | Flat
     layers: Layers | None
-    trace: Trace
 
     @property
     def chain(self) -> Chain:
         """The chain anew: the one that was seen holds products, and many of those would push A out of the cache."""
         return Chain(self.given, self.layers)
+
+
+class Sighting(NamedTuple):
+    """One step as it was seen: its number, the time, its chain and Grams."""
+
+    step: int
+    seconds: float
+    kept: Kept
+    trace: Trace
 
 
 @dataclass
@@ -67,8 +74,8 @@ class Watch:
     prompt: bool = False
     _started: float = field(default_factory=time.perf_counter, init=False)
     _pending: list[Sighting] = field(default_factory=list, init=False)
-    _last: Sighting | None = field(default=None, init=False)
-    """The last sighting, if its chain is not needed beside that of a later one."""
+    _last: Kept | None = field(default=None, init=False)
+    """The chain of the last sighting, if it is not needed beside that of a later one."""
     _held: int = field(default=0, init=False)
     """How many of those that wait hold a chain."""
     _most: int = field(default=0, init=False)
@@ -91,14 +98,14 @@ class Watch:
             self._most = waiting if 2 * size < PENDING_BYTES else 1
             if not self.prompt and self.blocks.observed is None:
                 self._least = 0.5 * (CANCELLATION[self.blocks.dtype] - 1) * self.blocks.squared_norm
-        sighting = Sighting(step, seconds, chain.given, chain.layers, trace)
+        kept = Kept(chain.given, chain.layers)
         told = trace.level is not None and self._least <= trace.level < math.inf
         if told and self._last is not None and self._most > 1:
             self._last.given = ()
             self._held -= bool(self._pending)
         self._held += 1
-        self._last = sighting if told else None
-        self._pending.append(sighting)
+        self._last = kept if told else None
+        self._pending.append(Sighting(step, seconds, kept, trace))
         enough = self._held >= self._most_held or len(self._pending) >= self._most
         return enough or (self.prompt and len(self._pending) > step // 32)
 
@@ -114,7 +121,7 @@ class Watch:
             return seen, {name: np.empty(0) for name in self.history.columns}
         squared_error, sigma = _measure(seen, self.blocks)
         further = {}
-        if seen[0].layers is not None:
+        if seen[0].kept.layers is not None:
             further["layerwise_error"] = self._relative(_measure_layers(seen, self.blocks))
         rows = Rows(
             step=[sighting.step for sighting in seen],
@@ -160,7 +167,7 @@ def _measure(seen: Sequence[Sighting], blocks: RowBlocks) -> tuple[Tensor, Tenso
         levels = (0.5 * (P * Q).sum((1, 2)) - _column([trace.inner for trace in traces], P)).tolist()
     errors = [blocks.squared_norm + 2 * level for level in levels]
     for t in _cancelled(errors, blocks):
-        errors[t] = passes.squared_residual(blocks, seen[t].chain.first, seen[t].chain.dictionary)
+        errors[t] = passes.squared_residual(blocks, seen[t].kept.chain.first, seen[t].kept.chain.dictionary)
     squared_error = P.new_tensor(errors)
     if all(map(math.isfinite, errors)):
         return squared_error, gram_singular_values(P, Q, blocks.workers)
@@ -175,8 +182,8 @@ def _measure_layers(seen: Sequence[Sighting], blocks: RowBlocks) -> Tensor:
     sums = torch.stack([sighting.trace.layers for sighting in seen if sighting.trace.layers is not None])
     first, later = (blocks.squared_norm + sums[:, 0]), sums[:, 1]
     for t in _cancelled(first.tolist(), blocks):
-        first[t] = passes.squared_residual(blocks, seen[t].chain.first, seen[t].chain.basis)
-    return seen[0].chain.weights[0] * first + later
+        first[t] = passes.squared_residual(blocks, seen[t].kept.chain.first, seen[t].kept.chain.basis)
+    return seen[0].kept.chain.weights[0] * first + later
 
 
 def _cancelled(squared_errors: Sequence[float], blocks: RowBlocks) -> list[int]:
