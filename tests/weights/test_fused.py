@@ -1,5 +1,8 @@
 """Compiled passes stand for their operations: the same product, the same gradients, and whatever else is asked for."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -108,6 +111,13 @@ def test_functions_are_transformed_like_operations(structure):
     assert torch.allclose(torch.cat([y, tangent]), torch.cat([X[0], X[1]]) @ W.mT, atol=1e-12)
 
 
+def test_copies_take_the_same_passes(structure):
+    x = normal(64, structure.in_features, dtype=torch.float32)
+    for other in (copy.deepcopy(structure), pickle.loads(pickle.dumps(structure))):
+        assert torch.equal(other(x), structure(x))
+        assert other.__dict__.keys() == structure.__dict__.keys()
+
+
 def test_others_that_look_on_see_operations(structure):
     x = normal(8, structure.in_features, dtype=torch.float32)
     with FlopCounterMode(display=False) as counter:
@@ -123,7 +133,7 @@ def test_the_passes_are_taken_where_they_are_meant_for(structure, monkeypatch):
     monkeypatch.setattr(fused, "_step", lambda *given: taken.append(given) or step(*given))
     x = normal(32 * team.size(), structure.in_features, dtype=torch.float32)
     structure.multiply(x)
-    assert bool(taken) != (getattr(structure, "_from_left", False) or getattr(structure, "_route", 0) is None)
+    assert bool(taken) != (getattr(structure, "_from_left", False) or getattr(structure, "_route", "compiled") == "")
     taken.clear()
     structure.multiply_formed(x)
     assert bool(taken) == getattr(structure, "_forms", False)

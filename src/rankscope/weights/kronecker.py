@@ -94,9 +94,9 @@ class Kronecker(Structure):
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         if self._from_left:
             return self._left_first(x, bias)
-        if self._route is None:
+        if not self._route:
             return _right_first(x, self.B, self.A, bias)
-        return fused.apply(self._route, x, self.B, self.A, bias)
+        return fused.apply(_ROUTES[self._route], x, self.B, self.A, bias)
 
     def multiply_formed(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         return fused.apply(_FORMED, x, self.B, self.A, bias) if self._forms else super().multiply_formed(x, bias)
@@ -187,22 +187,24 @@ _FORMED = fused.Route(
     lambda x, B, A, bias: F.linear(x, _matrix(A, B), bias),
     _sizes,
 )
-_BY_ROWS = fused.Route(
-    fused.Passes(kronecker_rows_pass.forward, kronecker_rows_pass.backward, kronecker_rows_pass.made),
-    _right_first,
-    _sizes,
-)
-_BY_VECTORS = fused.Route(
-    fused.Passes(kronecker_pass.forward, kronecker_pass.backward, kronecker_pass.made), _right_first, _sizes
-)
+_ROUTES = {
+    "rows": fused.Route(
+        fused.Passes(kronecker_rows_pass.forward, kronecker_rows_pass.backward, kronecker_rows_pass.made),
+        _right_first,
+        _sizes,
+    ),
+    "vectors": fused.Route(
+        fused.Passes(kronecker_pass.forward, kronecker_pass.backward, kronecker_pass.made), _right_first, _sizes
+    ),
+}
 
 
-def _route(terms: int, left: Shape, right: Shape) -> fused.Route | None:
-    """The compiled passes for parts of such sizes, as measured; the library's products where B is large."""
+def _route(terms: int, left: Shape, right: Shape) -> str:
+    """Which passes take parts of such sizes, as measured; none where B is large, whose products are the library's."""
     if math.prod(right) > 2**12 or terms * max(math.prod(left), math.prod(right)) > 2**14:
-        return None
+        return ""
     by_rows = min(left) >= ROWS and min(right) >= 32 and all(whole_of(size, 4) == size for size in right)
-    return _BY_ROWS if by_rows else _BY_VECTORS
+    return "rows" if by_rows else "vectors"
 
 
 def _smallest(out_features: int, in_features: int) -> Shape:
