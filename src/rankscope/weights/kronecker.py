@@ -183,13 +183,13 @@ def _sizes(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Sizes | None
 
 
 _FORMED = fused.Route(
-    fused.Passes(kronecker_formed_pass.forward, kronecker_formed_pass.backward, kronecker_formed_pass.made),
+    fused.Passes(kronecker_formed_pass.forward, kronecker_formed_pass.backward, kronecker_pass.made),
     lambda x, B, A, bias: F.linear(x, _matrix(A, B), bias),
     _sizes,
 )
 _ROUTES = {
     "rows": fused.Route(
-        fused.Passes(kronecker_rows_pass.forward, kronecker_rows_pass.backward, kronecker_rows_pass.made),
+        fused.Passes(kronecker_rows_pass.forward, kronecker_rows_pass.backward, kronecker_pass.made),
         _right_first,
         _sizes,
     ),

@@ -29,12 +29,6 @@ class Rooms(NamedTuple):
     strips: Array
 
 
-def made(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]:
-    """The shape of Y, and that nothing lies between."""
-    _, o1, _, o2, _ = sizes
-    return (batch, o1 * o2), 0
-
-
 @compiled
 def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
     """Y (batch×o₁o₂) for X (batch×i₁i₂), B (K×o₂×i₂) at p, A (K×o₁×i₁) at q and the bias."""
@@ -65,12 +59,18 @@ def _form(A: Array, B: Array, sizes: Sizes, reordered: Array, W: Array) -> None:
     square = o2 * i2
     left, to = Matrix(A, 0, 1, o1 * i1), Matrix(reordered, 0, square, 1)
     product(to, left, Matrix(B, 0, square, 1), o1 * i1, K, square)
-    for r in range(o1):
-        for c in range(o2):
-            for p in range(i1):
-                place, frm = ((r * o2 + c) * i1 + p) * i2, ((r * i1 + p) * o2 + c) * i2
-                for j in range(i2):
-                    W[place + j] = reordered[frm + j]
+    _swap(reordered, W, o1, i1, o2, i2)
+
+
+@leaf
+def _swap(M: Array, swapped: Array, r: int, a: int, b: int, n: int) -> None:
+    """Runs of n numbers, numbered (r, a, b) in M, to where (r, b, a) numbers them: W' to W, and back."""
+    for k in range(r):
+        for i in range(a):
+            for j in range(b):
+                frm, to = ((k * a + i) * b + j) * n, ((k * b + j) * a + i) * n
+                for e in range(n):
+                    swapped[to + e] = M[frm + e]
 
 
 @compiled
@@ -119,12 +119,7 @@ def _backward(
     bias[begin : begin + many], sums = 0, Matrix(bias, begin, 0, 1)
     for e in range(batch):
         copy_sum(sums, sums, Matrix(dY, e * o + begin, 0, 1), 1, many)
-    for r in range(end - first):
-        for c in range(o2):
-            for p in range(i1):
-                place, frm = ((r * i1 + p) * o2 + c) * i2, ((r * o2 + c) * i1 + p) * i2
-                for j in range(i2):
-                    reordered[place + j] = W[frm + j]
+    _swap(W, reordered, end - first, o2, i1, i2)
     left, dW = Matrix(A, first * i1, o1 * i1, 1), Matrix(reordered, 0, square, 1)
     product(Matrix(dBs[part], 0, square, 1), left, dW, K, (end - first) * i1, square)
     for k in range(K):

@@ -56,7 +56,7 @@ def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) ->
     K, o1, i1, o2, i2 = sizes
     x, p, q, b, y, _ = places
     X, B, A = at(x, (batch, i1 * i2), like), at(p, (K * o2 * i2,), like), at(q, (K, o1, i1), like)
-    bias, Y, parts = at_or_zeros(b, o1 * o2, like), at(y, (batch, o1 * o2), like), _parts(sizes, batch, team)
+    bias, Y, parts = at_or_zeros(b, o1 * o2, like), at(y, (batch, o1 * o2), like), parts_for(sizes, batch, team)
     room = rooms(parts, i1 * i2 * BESIDE, X), rooms(parts, o1 * o2 * BESIDE, X), rooms(parts, i1 * K * o2 * BESIDE, X)
     together(_forward, parts, team, (parts, X, B, _in_one_row(A), sizes, bias, Y, room))
 
@@ -100,7 +100,7 @@ def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -
     dy, x, _, p, q, dx, dp, dq, db = places
     dY, X, B = at(dy, (batch, o1 * o2), like), at(x, (batch, i1 * i2), like), at(p, (K * o2 * i2,), like)
     A, dX = at(q, (K, o1, i1), like), at(dx, (batch if dx else 0, i1 * i2), like)
-    parts, side = _parts(sizes, batch, team), lanes(like)
+    parts, side = parts_for(sizes, batch, team), lanes(like)
     dAs, dBs, dbs = rooms(parts, A.size, X), rooms(parts, B.size, X), rooms(parts, o1 * o2, X)
     room = Room(
         rooms(parts, A.size * side, X),
@@ -157,8 +157,8 @@ def _backward(
 
 
 @leaf
-def _parts(sizes: Sizes, batch: int, team: int) -> int:
-    """Into how many parts the blocks are worth being divided."""
+def parts_for(sizes: Sizes, batch: int, team: int) -> int:
+    """Into how many parts the vectors are worth being divided."""
     K, o1, i1, o2, i2 = sizes
     return parts_of(batch, K * i1 * o2 * (i2 + o1), team)
 

@@ -16,7 +16,8 @@ from rankscope.compiled import Array, compiled, leaf
 from rankscope.matrices import Matrix, add_product, copy, copy_sum, product, turn, whole
 from rankscope.team import together
 from rankscope.vectors import add_up, rooms
-from rankscope.weights.beside import Places, Sizes, parts_of
+from rankscope.weights.beside import Places, Sizes
+from rankscope.weights.kronecker_pass import parts_for
 
 
 class Room(NamedTuple):
@@ -27,19 +28,13 @@ class Room(NamedTuple):
     dz: Array
 
 
-def made(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]:
-    """The shape of Y, and that Z is not kept: to compute it again takes less time than to fetch it."""
-    _, o1, _, o2, _ = sizes
-    return (batch, o1 * o2), 0
-
-
 @compiled
 def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
     """Y (batch×o₁o₂) for X (batch×i₁i₂), B (K×o₂×i₂) at p, A (K×o₁×i₁) at q and the bias."""
     K, o1, i1, o2, i2 = sizes
     x, p, q, b, y, _ = places
     X, B, A = at(x, (batch * i1 * i2,), like), at(p, (K * o2 * i2,), like), at(q, (K * o1 * i1,), like)
-    bias, Y, parts = at_or_zeros(b, o1 * o2, like), at(y, (batch * o1 * o2,), like), _parts(sizes, batch, team)
+    bias, Y, parts = at_or_zeros(b, o1 * o2, like), at(y, (batch * o1 * o2,), like), parts_for(sizes, batch, team)
     turned, room = rooms(1, K * o2 * i2, X)[0], rooms(parts, i1 * K * o2, X)
     turn(Matrix(turned, 0, K * o2, 1), Matrix(B, 0, i2, 1), K * o2, i2)
     together(_forward, parts, team, (parts, batch, X, turned, A, sizes, bias, Y, room))
@@ -75,7 +70,7 @@ def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -
     dy, x, _, p, q, dx, dp, dq, db = places
     dY, X, u = at(dy, (batch * o1 * o2,), like), at(x, (batch * i1 * i2,), like), whole(i1, like)
     B, A, dX = at(p, (K * o2 * i2,), like), at(q, (K * o1 * i1,), like), at(dx, (X.size if dx else 0,), like)
-    parts, turned = _parts(sizes, batch, team), rooms(1, K * o2 * i2, X)[0]
+    parts, turned = parts_for(sizes, batch, team), rooms(1, K * o2 * i2, X)[0]
     turn(Matrix(turned, 0, K * o2, 1), Matrix(B, 0, i2, 1), K * o2, i2)
     dAs, dBs, dbs = rooms(parts, K * o1 * u, X), rooms(parts, K * o2 * i2, X), rooms(parts, o1 * o2, X)
     room = Room(rooms(parts, i1 * K * o2, X), rooms(parts, o2 * u, X), rooms(parts, i1 * K * o2, X))
@@ -117,10 +112,3 @@ def _backward(
         add_product(Matrix(dB, 0, i2, 1), Matrix(dz.entries, 0, 1, row), x, row, i1, i2)
         if dX.size:
             product(Matrix(dX, x.start, i2, 1), dz, Matrix(B, 0, i2, 1), i1, row, i2)
-
-
-@leaf
-def _parts(sizes: Sizes, batch: int, team: int) -> int:
-    """Into how many parts the vectors are worth being divided."""
-    K, o1, i1, o2, i2 = sizes
-    return parts_of(batch, K * i1 * o2 * (i2 + o1), team)
