@@ -38,17 +38,18 @@ def whole_of(n: int, itemsize: int) -> int:
 @leaf
 def add_product(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int) -> None:
     """C += A B for A (m×p) and B (p×n); n is of whole vectors, and columns of B and C lie side by side."""
-    _multiply(C, A, B, m, p, n, True)
+    accumulate(C, A, B, m, p, n, True)
 
 
 @leaf
 def product(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int) -> None:
     """C ← A B likewise."""
-    _multiply(C, A, B, m, p, n, False)
+    accumulate(C, A, B, m, p, n, False)
 
 
 @leaf
-def _multiply(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int, more: bool) -> None:
+def accumulate(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int, more: bool) -> None:
+    """C += A B if there is more in C than this, C ← A B otherwise."""
     width, at = lanes(B.entries), 0
     while at < n:
         many = at_once(n - at, width)

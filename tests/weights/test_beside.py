@@ -11,11 +11,12 @@ from rankscope.matrices import Matrix
 from rankscope.vectors import BYTES
 from rankscope.weights.beside import (
     BESIDE,
+    SOME,
     add_lanes,
     add_matches,
     add_vectors,
-    begin_with,
     blocks_of,
+    give,
     lay,
     parts_of,
     share,
@@ -50,23 +51,20 @@ def test_a_block_holds_a_number_of_each_vector_in_a_row(batch, n, groups, betwee
 
 
 @compiled
-def sums_of(X, bias, block, total):
-    begin_with(block, bias)
+def through_blocks(X, bias, block, few, Y, total):
     for begin in range(0, len(X), BESIDE):
+        lay(block, X, begin, X.shape[1], 0)
+        give(Y, begin, block, bias, few)
         add_vectors(total, X, begin)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [1, 19, 64])
-def test_a_bias_begins_every_vector_and_gets_the_sum_of_all(n, dtype):
-    X, bias, block, total = (
-        normal(70, n, dtype=dtype),
-        normal(n, dtype=dtype),
-        np.empty(n * BESIDE, dtype),
-        np.zeros(n, dtype),
-    )
-    sums_of(X, bias, block, total)
-    np.testing.assert_array_equal(block.reshape(n, BESIDE), np.repeat(bias[:, None], BESIDE, axis=1))
+@pytest.mark.parametrize("n", [1, 19, 64, 150])
+def test_every_vector_is_given_a_bias_that_gets_the_sum_of_all(n, dtype):
+    X, bias, total = normal(70, n, dtype=dtype), normal(n, dtype=dtype), np.zeros(n, dtype)
+    block, few, Y = np.empty(n * BESIDE, dtype), np.empty(SOME * BESIDE, dtype), np.full_like(X, np.nan)
+    through_blocks(X, bias, block, few, Y, total)
+    np.testing.assert_array_equal(Y, X + bias)
     close(total, X.sum(0))
 
 

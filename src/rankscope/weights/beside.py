@@ -17,6 +17,8 @@ Places = tuple[int, ...]
 
 BESIDE = 32
 """Vectors of a block: two registers or four."""
+SOME = 64
+"""Entries of each that are given back at a time: they stay in the first cache level."""
 ENOUGH = 2**17
 """Multiply-adds that are worth another thread."""
 
@@ -70,12 +72,13 @@ def take(Y: Array, begin: int, block: Array, each: int, apart: int) -> None:
 
 
 @leaf
-def begin_with(block: Array, bias: Array) -> None:
-    """Every vector of the block ← the bias."""
-    for j in range(bias.size):
-        at, value = j * BESIDE, bias[j]
-        for e in range(BESIDE):
-            block[at + e] = value
+def give(Y: Array, begin: int, block: Array, bias: Array, few: Array) -> None:
+    """Y from vector ``begin`` on ← those of the block, and the bias to each; ``few`` has room for SOME entries of them."""
+    (batch, n), y, rows = Y.shape, Y.reshape(Y.size), Matrix(few, 0, SOME, 1)
+    for j in range(0, n, SOME):
+        some = min(SOME, n - j)
+        turn(rows, Matrix(block, j * BESIDE, BESIDE, 1), some, BESIDE)
+        copy_sum(Matrix(y, begin * n + j, n, 1), rows, Matrix(bias, j, 0, 1), min(BESIDE, batch - begin), some)
 
 
 @leaf

@@ -15,17 +15,18 @@ import numpy as np
 
 from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, inner, leaf
-from rankscope.matrices import Matrix, add_product, product
+from rankscope.matrices import Matrix, product
 from rankscope.team import together
 from rankscope.vectors import add_up, aligned_zeros, lanes, rooms
 from rankscope.weights.beside import (
     BESIDE,
+    SOME,
     Places,
     Sizes,
     add_lanes,
     add_matches,
     add_vectors,
-    begin_with,
+    give,
     lay,
     parts_of,
     share,
@@ -57,7 +58,12 @@ def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) ->
     x, p, q, b, y, _ = places
     X, B, A = at(x, (batch, i1 * i2), like), at(p, (K * o2 * i2,), like), at(q, (K, o1, i1), like)
     bias, Y, parts = at_or_zeros(b, o1 * o2, like), at(y, (batch, o1 * o2), like), parts_for(sizes, batch, team)
-    room = rooms(parts, i1 * i2 * BESIDE, X), rooms(parts, o1 * o2 * BESIDE, X), rooms(parts, i1 * K * o2 * BESIDE, X)
+    room = (
+        rooms(parts, i1 * i2 * BESIDE, X),
+        rooms(parts, o1 * o2 * BESIDE, X),
+        rooms(parts, i1 * K * o2 * BESIDE, X),
+        rooms(parts, SOME * BESIDE, X),
+    )
     together(_forward, parts, team, (parts, X, B, _in_one_row(A), sizes, bias, Y, room))
 
 
@@ -71,17 +77,16 @@ def _forward(
     sizes: Sizes,
     bias: Array,
     Y: Array,
-    room: tuple[Array, Array, Array],
+    room: tuple[Array, Array, Array, Array],
 ) -> None:
     K, o1, i1, o2, i2 = sizes
-    xs, ys, z, row = room[0][part], room[1][part], room[2][part], o2 * BESIDE
+    xs, ys, z, few, row = room[0][part], room[1][part], room[2][part], room[3][part], o2 * BESIDE
     for block in range(*share(part, parts, len(X))):
         begin = block * BESIDE
         lay(xs, X, begin, i1 * i2, 0)
         _inner(z, xs, B, sizes)
-        begin_with(ys, bias)
-        add_product(Matrix(ys, 0, row, 1), Matrix(A, 0, i1 * K, 1), Matrix(z, 0, row, 1), o1, i1 * K, row)
-        take(Y, begin, ys, o1 * o2, 0)
+        product(Matrix(ys, 0, row, 1), Matrix(A, 0, i1 * K, 1), Matrix(z, 0, row, 1), o1, i1 * K, row)
+        give(Y, begin, ys, bias, few)
 
 
 @leaf

@@ -13,16 +13,17 @@ from typing import NamedTuple
 
 from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, inner, leaf
-from rankscope.matrices import Matrix, add_product, copy, product, turn, whole
+from rankscope.matrices import Matrix, accumulate, copy, product, turn, whole
 from rankscope.team import together
 from rankscope.vectors import FAR, LINE, add_up, lanes, rooms
 from rankscope.weights.beside import (
     BESIDE,
+    SOME,
     Places,
     Sizes,
     add_vectors,
-    begin_with,
     blocks_of,
+    give,
     lay,
     parts_of,
     share,
@@ -54,8 +55,8 @@ def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) ->
     X, C, D = at(x, (batch, m0 * m1), like), at(p, (m1 * m0 * n0 * R,), like), at(q, (n0 * R * m1 * n1,), like)
     bias, Y, Z = at_or_zeros(b, n0 * n1, like), at(y, (batch, n0 * n1), like), _between(z, sizes, batch, like)
     parts = parts_of(batch, C.size + D.size, team)
-    room = rooms(parts, max(m0 * _apart(m1, like), n0 * n1 * BESIDE), X)
-    together(_forward, parts, team, (parts, X, C, D, sizes, bias, Z, Y, room))
+    room, few = rooms(parts, max(m0 * _apart(m1, like), n0 * n1 * BESIDE), X), rooms(parts, SOME * BESIDE, X)
+    together(_forward, parts, team, (parts, X, C, D, sizes, bias, Z, Y, room, few))
 
 
 @leaf
@@ -70,6 +71,7 @@ def _forward(
     Z: Array,
     Y: Array,
     room: Array,
+    few: Array,
 ) -> None:
     m1, m0, n0, R, n1 = sizes
     xs, u, apart = room[part], n0 * R, _apart(m1, X)
@@ -80,11 +82,10 @@ def _forward(
         for a in range(m1):
             to, rows = Matrix(z, a * BESIDE, apart, 1), Matrix(xs, a * BESIDE, apart, 1)
             product(to, Matrix(C, a * m0 * u, 1, u), rows, u, m0, BESIDE)
-        begin_with(ys, bias)
         for q in range(n0 * R):
             to, rows = Matrix(ys, q // R * n1 * BESIDE, BESIDE, 1), Matrix(z, q * apart, BESIDE, 1)
-            add_product(to, Matrix(D, q * m1 * n1, 1, n1), rows, n1, m1, BESIDE)
-        take(Y, begin, ys, n0 * n1, 0)
+            accumulate(to, Matrix(D, q * m1 * n1, 1, n1), rows, n1, m1, BESIDE, q % R > 0)
+        give(Y, begin, ys, bias, few[part])
 
 
 @compiled
@@ -105,8 +106,8 @@ def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -
         rooms(parts, BESIDE * v, X),
     )
     together(_backward, parts, team, (parts, dY, X, Z, C, D, sizes, dX, dCs, dDs, dbs, room))
-    add_up(dCs, u, at(dp, (m1 * m0, n0 * R), like))
-    add_up(dDs, v, at(dq, (n0 * R * m1, n1), like))
+    dC, dD = at(dp, (m1 * m0, n0 * R), like), at(dq, (n0 * R * m1, n1), like)
+    together(_add_up, parts, team, (parts, dCs, u, dC, dDs, v, dD))
     add_up(dbs, n0 * n1, at(db, (1, n0 * n1), like))
 
 
@@ -131,10 +132,11 @@ def _backward(
     dC, dD, bias, dy = dCs[part], dDs[part], dbs[part], dY.reshape(dY.size)
     ys, xs, dz = room.y[part], room.x[part], room.dz[part]
     turned, few = Matrix(room.turned[part], 0, u, 1), Matrix(room.few[part], 0, v, 1)
-    dC[:], dD[:], bias[:], few.entries[:] = 0, 0, 0, 0
+    bias[:], few.entries[:] = 0, 0
     dz[n0 * R * apart :] = 0
-    for block in range(*share(part, parts, len(X))):
-        z, begin = Z[block], block * BESIDE
+    first, after = share(part, parts, len(X))
+    for block in range(first, after):
+        z, begin, more = Z[block], block * BESIDE, block > first
         many = min(BESIDE, len(X) - begin)
         lay(ys, dY, begin, o, 0)
         lay(xs, X, begin, _group(m0, m1, X), apart)
@@ -145,15 +147,23 @@ def _backward(
             for q in range(n * R, (n + 1) * R):
                 to, between = Matrix(dz, q * apart, BESIDE, 1), Matrix(z, q * apart, BESIDE, 1)
                 product(to, Matrix(D, q * m1 * n1, n1, 1), rows, m1, n1, BESIDE)
-                add_product(Matrix(dD, q * m1 * v, v, 1), between, few, m1, many, v)
+                accumulate(Matrix(dD, q * m1 * v, v, 1), between, few, m1, many, v, more)
         for a in range(m1):
             here, rows = Matrix(xs, a * BESIDE, apart, 1), Matrix(dz, a * BESIDE, apart, 1)
             turn(turned, rows, u, BESIDE)
-            add_product(Matrix(dC, a * m0 * u, u, 1), here, turned, m0, many, u)
+            accumulate(Matrix(dC, a * m0 * u, u, 1), here, turned, m0, many, u, more)
             if dX.size:  # In the place of X's rows.
                 product(here, Matrix(C, a * m0 * n0 * R, n0 * R, 1), rows, m0, n0 * R, BESIDE)
         if dX.size:
             take(dX, begin, xs, _group(m0, m1, X), apart)
+
+
+@leaf
+def _add_up(part: int, parts: int, dCs: Array, u: int, dC: Array, dDs: Array, v: int, dD: Array) -> None:
+    """A part of the rows of the gradients."""
+    for each, wide, total in ((dCs, u, dC), (dDs, v, dD)):
+        begin, end = part * len(total) // parts, (part + 1) * len(total) // parts
+        add_up(each[:, begin * wide : end * wide], wide, total[begin:end])
 
 
 @inner
