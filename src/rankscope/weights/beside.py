@@ -73,7 +73,7 @@ def take(Y: Array, begin: int, block: Array, each: int, apart: int) -> None:
 
 @leaf
 def give(Y: Array, begin: int, block: Array, bias: Array, few: Array) -> None:
-    """Y from vector ``begin`` on ← those of the block, and the bias to each; ``few`` has room for SOME entries of them."""
+    """Y from vector ``begin`` on ← those of the block, the bias added to each; ``few`` has room for SOME entries."""
     (batch, n), y, rows = Y.shape, Y.reshape(Y.size), Matrix(few, 0, SOME, 1)
     for j in range(0, n, SOME):
         some = min(SOME, n - j)
