@@ -6,7 +6,7 @@ however small the parts are; and to group the entries of a vector otherwise is t
 
 from rankscope.compiled import Array, leaf
 from rankscope.matrices import Matrix, copy_sum, turn
-from rankscope.rows import ROWS, add_pairs, load_rows, rows_from, store_rows
+from rankscope.rows import ROWS, add_pairs, load_rows, rows_from, store_rows, store_totals
 from rankscope.vectors import ONE, TWO, lanes, load_apart
 
 Sizes = tuple[int, ...]
@@ -128,8 +128,10 @@ def _match(
 @leaf
 def add_lanes(totals: Array, whole: Array) -> None:
     """whole ← the sum of each vector."""
-    width = lanes(totals)
-    for i in range(whole.size):
+    width, rest = lanes(totals), whole.size // ROWS * ROWS
+    for i in range(0, rest, ROWS):
+        store_totals(whole, i, 0, load_rows(totals, rows_from(i * width, width, ROWS), 0, ONE))
+    for i in range(rest, whole.size):
         total = totals[i * width]
         for e in range(1, width):
             total += totals[i * width + e]

@@ -12,11 +12,11 @@ o₂i₂, are of whole vectors.
 from typing import NamedTuple
 
 from rankscope.addresses import at, at_or_zeros
-from rankscope.compiled import Array, compiled, leaf
-from rankscope.matrices import Matrix, copy_sum, product
+from rankscope.compiled import Array, compiled, inner, leaf
+from rankscope.matrices import Matrix, copy, copy_sum, product, turn, whole
 from rankscope.panels import DEEP, HIGH, Room, multiply, panel_size
 from rankscope.team import together
-from rankscope.vectors import add_up, rooms
+from rankscope.vectors import ONE, add_up, lanes, load, rooms, store
 from rankscope.weights.beside import Places, Sizes, parts_of, rows_of
 
 
@@ -27,6 +27,8 @@ class Rooms(NamedTuple):
     reordered: Array
     panels: Array
     strips: Array
+    turned: Array
+    few: Array
 
 
 @compiled
@@ -37,7 +39,7 @@ def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) ->
     i, o = i1 * i2, o1 * o2
     X, B, A = at(x, (batch * i,), like), at(p, (K * o2 * i2,), like), at(q, (K * o1 * i1,), like)
     bias, Y, parts = at_or_zeros(b, o, like), at(y, (batch * o,), like), parts_of(batch, o * i, team)
-    room = Rooms(rooms(parts, o * i, X), rooms(parts, o * i, X), rooms(parts, panel_size(X), X), rooms(parts, 1, X))
+    room = _rooms(parts, o * i, X, 0, 0, 0)
     together(_forward, parts, team, (parts, batch, X, B, A, sizes, bias, Y, room))
 
 
@@ -53,6 +55,14 @@ def _forward(
     multiply(y, x, Matrix(W, 0, 1, i), many, i, o, bias, near)
 
 
+@inner
+def _rooms(parts: int, size: int, like: Array, strip: int, turned: int, few: int) -> Rooms:
+    """W and W' have a vector more than their own: see `_swap`."""
+    W, reordered = rooms(parts, size + lanes(like), like), rooms(parts, size + lanes(like), like)
+    panels, strips = rooms(parts, panel_size(like), like), rooms(parts, strip, like)
+    return Rooms(W, reordered, panels, strips, rooms(parts, turned, like), rooms(parts, few, like))
+
+
 @leaf
 def _form(A: Array, B: Array, sizes: Sizes, reordered: Array, W: Array) -> None:
     K, o1, i1, o2, i2 = sizes
@@ -64,13 +74,18 @@ def _form(A: Array, B: Array, sizes: Sizes, reordered: Array, W: Array) -> None:
 
 @leaf
 def _swap(M: Array, swapped: Array, r: int, a: int, b: int, n: int) -> None:
-    """Runs of n numbers, numbered (r, a, b) in M, to where (r, b, a) numbers them: W' to W, and back."""
+    """Runs of n numbers, numbered (r, a, b) in M, to where (r, b, a) numbers them: W' to W, and back.
+
+    Whole vectors are moved: what one has more than a run is where the next run will be, or after the last one.
+    """
+    to = 0
     for k in range(r):
-        for i in range(a):
-            for j in range(b):
-                frm, to = ((k * a + i) * b + j) * n, ((k * b + j) * a + i) * n
-                for e in range(n):
-                    swapped[to + e] = M[frm + e]
+        for j in range(b):
+            for i in range(a):
+                frm = ((k * a + i) * b + j) * n
+                for e in range(0, n, lanes(M)):
+                    store(swapped, to + e, load(M, frm + e, ONE))
+                to += n
 
 
 @compiled
@@ -82,7 +97,8 @@ def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -
     dY, X, B = at(dy, (batch * o,), like), at(x, (batch * i,), like), at(p, (K * o2 * i2,), like)
     A, dX, dA = at(q, (K * o1 * i1,), like), at(dx, (X.size if dx else 0,), like), at(dq, (K * o1 * i1,), like)
     bias, parts = at(db, (o,), like), min(parts_of(batch, o * i, team), o1)
-    room = Rooms(rooms(parts, o * i, X), rooms(parts, o * i, X), rooms(parts, panel_size(X), X), rooms(parts, strip, X))
+    across = whole(o1 * i1, like)
+    room = _rooms(parts, o * i, X, strip, o2 * i2 * across, K * across)
     dBs = rooms(parts, B.size, X)
     together(_backward, parts, team, (parts, batch, dY, X, B, A, sizes, dX, dA, dBs, bias, room))
     add_up(dBs, B.size, at(dp, (1, B.size), like))
@@ -122,9 +138,8 @@ def _backward(
     _swap(W, reordered, end - first, o2, i1, i2)
     left, dW = Matrix(A, first * i1, o1 * i1, 1), Matrix(reordered, 0, square, 1)
     product(Matrix(dBs[part], 0, square, 1), left, dW, K, (end - first) * i1, square)
-    for k in range(K):
-        for position in range((end - first) * i1):
-            total = X.dtype.type(0)
-            for cj in range(square):
-                total += reordered[position * square + cj] * B[k * square + cj]
-            dA[(k * o1 + first) * i1 + position] = total
+    positions, across = (end - first) * i1, whole((end - first) * i1, X)
+    turned, few = Matrix(room.turned[part], 0, across, 1), Matrix(room.few[part], 0, across, 1)
+    turn(turned, dW, positions, square)
+    product(few, Matrix(B, 0, square, 1), turned, K, square, across)
+    copy(Matrix(dA, first * i1, o1 * i1, 1), few, K, positions)
