@@ -41,7 +41,7 @@ RACES = (
     (structured_layers.main,),
     (race_digits.main,),
     (objective.main,),
-    (race_peers.main, 3, 10.0, DOCS / "figures" / "race.png"),
+    (race_peers.main, 3, 25.0, DOCS / "figures" / "race.png"),
     (race_mnist.main, 3),
 )
 

@@ -71,7 +71,7 @@ def train(p: int, steps: int, seed: int, share: float = 0.6) -> tuple[RankTracke
     tokens, answers, trained = pairs(p, share, torch.Generator().manual_seed(seed))
     model = Transformer(p)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1.0, betas=(0.9, 0.98))
-    due, curves = log_spaced(), []
+    due, curves, told = log_spaced(), [], 0
     # A twentieth of the time, the default, would leave out most of the first hundred steps of so small a model.
     watched = {"include": "*.weight", "exclude": "position.*", "every": due, "max_overhead": 0.2}
     with RankTracker(model, optimizer, **watched) as tracker:
@@ -85,6 +85,9 @@ def train(p: int, steps: int, seed: int, share: float = 0.6) -> tuple[RankTracke
                     right = model(tokens).argmax(1) == answers
                 shares = [float(right[rows].float().mean()) for rows in (trained, ~trained)]
                 curves.append({"step": step, "loss": loss.item(), "trained": shares[0], "held_out": shares[1]})
+                if 10 * step >= told * steps:
+                    print(f"step {step}: accuracy {shares[0]:.3f} trained, {shares[1]:.3f} held out", flush=True)
+                    told += 1
         tracker.record()
     return tracker, pd.DataFrame(curves)
 

@@ -205,6 +205,7 @@ def test_the_list_tells_complete_runs_from_killed_ones(tmp_path: Path) -> None:
     first, second, third = (summaries[run.name] for run in (done, killed, empty))
     assert (first.kind, first.state, first.fits, first.steps) == ("nmf", "complete", 2, 9)
     assert first.relative_error == pytest.approx(1 / 27)
+    assert (first.result, third.result) == ("relative error 0.03704", "")
     assert (second.state, second.fits, second.steps) == ("incomplete", 1, 5)
     assert (third.state, third.fits, third.steps) == ("incomplete", 0, 0)
     assert math.isnan(third.relative_error)

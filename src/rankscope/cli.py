@@ -299,7 +299,7 @@ def runs(*, out: Out = Path("runs")) -> None:
     if not summaries:
         _print(f"no runs in {out}")
         return
-    columns = ("name", "state", "fits", "steps", "relative_error")
+    columns = ("name", "state", "fits", "steps", "result")
     _print(table([{name: getattr(summary, name) for name in columns} for summary in summaries]))
 
 

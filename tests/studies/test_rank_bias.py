@@ -39,6 +39,8 @@ def test_a_grid_is_one_complete_run(grid):
     last = metrics.groupby("fit", sort=False)["relative_error"].last()
     np.testing.assert_allclose(table["relative_error"], last, rtol=1e-12)
     assert grid.status["summary"]["best"] == last.idxmin()
+    (listed,) = list_runs(grid.path.parent)
+    assert listed.result == f"relative error {last.min():.4g} by {last.idxmin()}"
 
 
 def test_the_factors_and_examples_on_disk_are_those_of_the_fit(grid, digits):

@@ -202,7 +202,9 @@ def test_the_budget_thins_the_schedule_and_says_so_once(monkeypatch, step_second
         for _ in range(4000):
             clock.now += step_seconds
             tracker.step()
-    messages = [str(warning.message) for warning in said if "max_overhead" in str(warning.message)]
+    warned = [warning for warning in said if "max_overhead" in str(warning.message)]
+    messages = [str(warning.message) for warning in warned]
+    assert all(warning.filename == __file__ for warning in warned)
     rows = len(tracker.history)
     assert tracker.overhead <= 0.05
     assert tracker.thinned == 4001 - rows
@@ -342,6 +344,7 @@ def test_a_tracker_that_fails_warns_once_and_lets_the_training_go_on():
     with pytest.warns(RuntimeWarning, match=r"stopped recording at step 1.*OSError: disk full") as said:
         train(model, 5, optimizer=optimizer)
     assert len(said) == 1
+    assert said[0].filename == __file__  # where the training is, though torch calls the tracker
     assert tracker.failure == "OSError: disk full"
     assert set(tracker.history["step"]) == {0, 1}
     assert not optimizer._optimizer_step_post_hooks

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from math import nan
+from math import isfinite, nan
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +21,7 @@ class RunSummary:
     fits: int
     steps: int  # the furthest any fit has come
     relative_error: float  # of the last fit: of the factors it kept, else its last row logged, NaN when there is none
+    result: str  # what its study says that it found, else that error
     path: Path
 
 
@@ -49,9 +50,15 @@ def _summary(path: Path) -> RunSummary | None:
         state="complete" if run.is_complete else "incomplete",
         fits=rows["fit"].nunique() if "fit" in rows else 0,
         steps=int(steps.max()) if steps is not None and steps.notna().any() else 0,
-        relative_error=_last_error(run, rows),
+        relative_error=(error := _last_error(run, rows)),
+        result=_found(run) or (f"relative error {error:.4g}" if isfinite(error) else ""),
         path=path,
     )
+
+
+def _found(run: Run) -> str:
+    summary = run.status.get("summary")
+    return str(summary.get("result", "")) if isinstance(summary, dict) else ""
 
 
 def _last_error(run: Run, rows: pd.DataFrame) -> float:

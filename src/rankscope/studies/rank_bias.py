@@ -148,7 +148,9 @@ def run(config: RankBiasConfig, *, progress: bool = False, say: Callable[[str], 
     table = recorder.table()
     folder.save_table("results", table)
     draw_run(folder)
-    folder.finish({"fits": len(table), "best": table["fit"].iloc[table["relative_error"].argmin()]})
+    best = table.iloc[table["relative_error"].argmin()]
+    result = f"relative error {best['relative_error']:.4g} by {best['fit']}"
+    folder.finish({"fits": len(table), "best": best["fit"], "result": result})
     build_report(folder)
     return folder
 

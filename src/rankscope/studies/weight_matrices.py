@@ -101,8 +101,10 @@ def _finish(folder: Run, config: WeightConfig, task: Task, *, progress: bool, sa
             build_report(folder)
             raise
         results = _write(folder, config, entries)
-        best = results["model"].iloc[results["test_accuracy"].fillna(-1.0).argmax()]
-        folder.finish({"models": len(results), "best": best, "protocol": config.protocol})
+        best = results.iloc[results["test_accuracy"].fillna(-1.0).argmax()]
+        result = f"{best['test_accuracy']:.2f}% by {best['model']}"
+        summary = {"models": len(results), "best": best["model"], "protocol": config.protocol}
+        folder.finish(summary | {"result": result})
         build_report(folder)
     return folder
 

@@ -10,6 +10,7 @@ share of the time, and whatever goes wrong in it is said once and ends the recor
 """
 
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -230,6 +231,14 @@ class RankTracker:
 def _say(message: str) -> None:
     """A warning, or a line in the log where a filter makes warnings errors: it must not raise into the training."""
     try:
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        warnings.warn(message, RuntimeWarning, stacklevel=_calls_up())
     except RuntimeWarning:
         _log.warning(message)
+
+
+def _calls_up() -> int:
+    """How many calls above the warning lies the code of whoever trains: neither this library's nor torch's."""
+    frame, calls = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] in ("rankscope", "torch"):
+        frame, calls = frame.f_back, calls + 1
+    return calls

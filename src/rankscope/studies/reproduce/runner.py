@@ -100,7 +100,8 @@ def _do(name: str, out: Path, full: bool, say: Callable[[str], None]) -> Reprodu
     _write(folder, findings)
     redraw(folder)
     outside = sum(not check.within for check in findings.checks)
-    folder.finish({"fits": len(findings.descents), "checks": len(findings.checks), "outside": outside})
+    summary = {"fits": len(findings.descents), "checks": len(findings.checks), "outside": outside}
+    folder.finish(summary | {"result": f"{outside} of {len(findings.checks)} checks outside"})
     build_report(folder)
     return Reproduced(experiment.title, findings.checks, folder)
 
