@@ -5,7 +5,7 @@ import pytest
 
 from laws import close, normal
 from rankscope.compiled import compiled
-from rankscope.matrices import Matrix, add_product, copy_sum, product, turn, whole, whole_of
+from rankscope.matrices import Matrix, add_product, copy, copy_sum, product, turn, whole, whole_of
 from rankscope.vectors import BYTES
 
 DTYPES = [np.float64, np.float32]
@@ -66,12 +66,22 @@ def test_a_turned_matrix_is_the_transpose(m, n, dtype):
 
 
 @compiled
-def sum_rows(C, A, B, m, n):
-    copy_sum(Matrix(C, 0, n, 1), Matrix(A, 0, n, 1), Matrix(B, 0, 0, 1), m, n)
+def copy_rows(C, A, m, n):
+    copy(Matrix(C, 0, n + 3, 1), Matrix(A, 1, n + 1, 1), m, n)
 
 
-@pytest.mark.parametrize("n", [1, 8, 19])
-def test_a_row_is_added_to_all(n):
-    A, b, C = normal(5, n), normal(n, seed=1), np.empty((5, n))
-    sum_rows(C.ravel(), A.ravel(), b, 5, n)
-    np.testing.assert_array_equal(C, A + b)
+@compiled
+def sum_rows(C, A, b, m, n):
+    copy_sum(Matrix(C, 0, n + 3, 1), Matrix(A, 1, n + 1, 1), Matrix(b, 0, 0, 1), m, n)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 7, 8, 15, 16, 19, 33])
+def test_rows_are_copied_and_added_to_and_nothing_beside_them_is_touched(n, dtype):
+    flat, b, C = normal(1 + 5 * (n + 1), dtype=dtype), normal(n, seed=1, dtype=dtype), np.full((5, n + 3), 7, dtype)
+    A = flat[1:].reshape(5, n + 1)[:, :n]
+    copy_rows(C.ravel(), flat, 5, n)
+    np.testing.assert_array_equal(C[:, :n], A)
+    sum_rows(C.ravel(), flat, b, 5, n)
+    np.testing.assert_array_equal(C[:, :n], A + b)
+    np.testing.assert_array_equal(C[:, n:], 7)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rankscope.compiled import Array, leaf
 from rankscope.rows import ROWS, add_outer, load_rows, rows_from, store_rows, zero_rows
-from rankscope.vectors import BYTES, ONE, THREE, TWO, lanes, load, plus, store, turn_square
+from rankscope.vectors import BYTES, ONE, THREE, TWO, lanes, load, load_some, plus, store, store_some, turn_square
 
 
 class Matrix(NamedTuple):
@@ -90,8 +90,9 @@ def copy(C: Matrix, A: Matrix, m: int, n: int) -> None:
         to, frm = C.start + i * C.row, A.start + i * A.row
         for j in range(0, n - width + 1, width):
             store(C.entries, to + j, load(A.entries, frm + j, ONE))
-        for j in range(n // width * width, n):
-            C.entries[to + j] = A.entries[frm + j]
+        done = n // width * width
+        if done < n:
+            store_some(C.entries, to + done, n - done, load_some(A.entries, frm + done, n - done))
 
 
 @leaf
@@ -102,8 +103,10 @@ def copy_sum(C: Matrix, A: Matrix, B: Matrix, m: int, n: int) -> None:
         to, one, other = C.start + i * C.row, A.start + i * A.row, B.start + i * B.row
         for j in range(0, n - width + 1, width):
             store(C.entries, to + j, plus(load(A.entries, one + j, ONE), load(B.entries, other + j, ONE)))
-        for j in range(n // width * width, n):
-            C.entries[to + j] = A.entries[one + j] + B.entries[other + j]
+        done = n // width * width
+        if done < n:
+            sums = plus(load_some(A.entries, one + done, n - done), load_some(B.entries, other + done, n - done))
+            store_some(C.entries, to + done, n - done, sums)
 
 
 @leaf

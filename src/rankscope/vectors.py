@@ -99,6 +99,42 @@ def store_apart(typing: Any, array: Any, index: Any, apart: Any, vectors: Any) -
 
 
 @intrinsic
+def load_some(typing: Any, array: Any, index: Any, count: Any) -> Any:
+    """One vector of so many entries of the flat array from an index on, and zeros; no others are touched."""
+    vectors = types.UniTuple(Vector(array.dtype), 1)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = context.get_value_type(vectors.dtype)
+        (place,), mask = _places(context, builder, signature, arguments, vectors), _first(builder, arguments[2], kind)
+        number = ir.IntType(32)
+        function = ir.FunctionType(kind, [place.type, number, mask.type, kind])
+        name = f"llvm.masked.load.v{kind.count}f{array.dtype.bitwidth}.p0"
+        load = cgutils.get_or_insert_function(builder.module, function, name)
+        zeros, align = ir.Constant(kind, None), ir.Constant(number, align_of(array))
+        return context.make_tuple(builder, vectors, [builder.call(load, [place, align, mask, zeros])])
+
+    return vectors(array, types.intp, types.intp), generate
+
+
+@intrinsic
+def store_some(typing: Any, array: Any, index: Any, count: Any, vector: Any) -> Any:
+    """So many entries of one vector into the flat array from an index on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, number = signature.args[0], ir.IntType(32)
+        (place,) = _places(context, builder, signature, arguments, vector)
+        (entries,) = cgutils.unpack_tuple(builder, arguments[3])
+        mask = _first(builder, arguments[2], entries.type)
+        function = ir.FunctionType(ir.VoidType(), [entries.type, place.type, number, mask.type])
+        name = f"llvm.masked.store.v{entries.type.count}f{array.dtype.bitwidth}.p0"
+        store = cgutils.get_or_insert_function(builder.module, function, name)
+        builder.call(store, [entries, place, ir.Constant(number, align_of(array)), mask])
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, types.intp, vector), generate
+
+
+@intrinsic
 def fetch(typing: Any, array: Any, index: Any) -> Any:
     """Have what lies at an index of the flat array, or beyond it, brought into the second cache level meanwhile."""
 
@@ -237,6 +273,13 @@ def _places_apart(context: Any, builder: Any, signature: Any, arguments: Any, ve
     kind = ir.PointerType(context.get_value_type(vectors.dtype))
     indices = [builder.add(index, times(builder, apart, k)) for k in range(len(vectors))]
     return [builder.bitcast(place_of(context, builder, signature.args[0], array, at), kind) for at in indices]
+
+
+def _first(builder: Any, count: Any, kind: Any) -> Any:
+    """Which entries of a vector are the first so many."""
+    numbers = ir.VectorType(count.type, kind.count)
+    every = ir.Constant(numbers, [ir.Constant(count.type, k) for k in range(kind.count)])
+    return builder.icmp_signed("<", every, splat(builder, count, numbers))
 
 
 def times(builder: Any, number: Any, k: int) -> Any:
