@@ -236,9 +236,12 @@ def _say(message: str) -> None:
         _log.warning(message)
 
 
+_NOT_THEIRS = ("rankscope", "torch")
+
+
 def _calls_up() -> int:
     """How many calls above the warning lies the code of whoever trains: neither this library's nor torch's."""
     frame, calls = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] in ("rankscope", "torch"):
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _NOT_THEIRS:
         frame, calls = frame.f_back, calls + 1
     return calls
