@@ -124,8 +124,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{phase}: test accuracy {accuracy:.3f}, {len(tracker.history)} rows, {tracker.overhead:.1%} of the time")
         for layer, rows in tracker.history.groupby("layer", sort=False):
             rank = rows["effective_rank"]
-            levels = ", ".join(f"{plateau.level:.1f}" for plateau in tracker.plateaus[str(layer)]) or "none"
-            print(f"  {layer:10} effective rank {rank.iloc[0]:5.1f} → {rank.iloc[-1]:5.1f}, plateaus at {levels}")
+            levels = ", ".join(f"{plateau.level:.1f}" for plateau in tracker.plateaus[str(layer)])
+            stairs = f"plateaus at {levels}" if levels else "no plateau"
+            print(f"  {layer:10} effective rank {rank.iloc[0]:5.1f} → {rank.iloc[-1]:5.1f}, {stairs}")
     figures(trackers, asked.out)
 
 

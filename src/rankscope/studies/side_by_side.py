@@ -49,7 +49,7 @@ class Training:
             tick=tick,
         )
         save_outcome(self.folder, entry, outcome)
-        accuracy = f"{100 * outcome.test.mean():.2f}%" if np.isfinite(outcome.test).all() else "a seed diverged"
+        accuracy = f"{(100 * outcome.test).mean():.2f}%" if np.isfinite(outcome.test).all() else "a seed diverged"
         return (
             f"{entry.key}: {entry.model.num_parameters} parameters, test {accuracy} at rate "
             f"{outcome.learning_rate:.3g}, {outcome.seconds:.1f} s"

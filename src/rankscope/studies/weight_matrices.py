@@ -102,7 +102,7 @@ def _finish(folder: Run, config: WeightConfig, task: Task, *, progress: bool, sa
             raise
         results = _write(folder, config, entries)
         best = results.iloc[results["test_accuracy"].fillna(-1.0).argmax()]
-        result = f"{best['test_accuracy']:.2f}% by {best['model']}"
+        result = f"test accuracy {best['test_accuracy']:.2f}% by {best['model']}"
         summary = {"models": len(results), "best": best["model"], "protocol": config.protocol}
         folder.finish(summary | {"result": result})
         build_report(folder)
