@@ -97,7 +97,7 @@ def copy(C: Matrix, A: Matrix, m: int, n: int) -> None:
 
 @leaf
 def copy_sum(C: Matrix, A: Matrix, B: Matrix, m: int, n: int) -> None:
-    """C ← A + B (m×n), columns side by side."""
+    """C ← A + B (m×n), columns side by side; row by row, so that C = A of a row 0 apart gets the sum of B's rows."""
     width = lanes(A.entries)
     for i in range(m):
         to, one, other = C.start + i * C.row, A.start + i * A.row, B.start + i * B.row

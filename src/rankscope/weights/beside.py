@@ -85,8 +85,7 @@ def give(Y: Array, begin: int, block: Array, bias: Array, few: Array) -> None:
 def add_vectors(total: Array, X: Array, begin: int) -> None:
     """total += Σ_e X_e over the vectors of the block from ``begin`` on."""
     (batch, n), x = X.shape, X.reshape(X.size)
-    for e in range(begin, min(begin + BESIDE, batch)):
-        copy_sum(Matrix(total, 0, 0, 1), Matrix(total, 0, 0, 1), Matrix(x, e * n, 0, 1), 1, n)
+    copy_sum(Matrix(total, 0, 0, 1), Matrix(total, 0, 0, 1), Matrix(x, begin * n, n, 1), min(BESIDE, batch - begin), n)
 
 
 @leaf

@@ -133,8 +133,7 @@ def _backward(
     begin, many = first * o2, (end - first) * o2
     multiply(Matrix(W, 0, i, 1), Matrix(dY, begin, 1, o), Matrix(X, 0, i, 1), many, batch, i, none, near)
     bias[begin : begin + many], sums = 0, Matrix(bias, begin, 0, 1)
-    for e in range(batch):
-        copy_sum(sums, sums, Matrix(dY, e * o + begin, 0, 1), 1, many)
+    copy_sum(sums, sums, Matrix(dY, begin, o, 1), batch, many)
     _swap(W, reordered, end - first, o2, i1, i2)
     left, dW = Matrix(A, first * i1, o1 * i1, 1), Matrix(reordered, 0, square, 1)
     product(Matrix(dBs[part], 0, square, 1), left, dW, K, (end - first) * i1, square)

@@ -114,7 +114,6 @@ def _parameters(
     begin, many = rows_of(part, parts, o)
     multiply(Matrix(dU, begin * r, r, 1), Matrix(dY, begin, 1, o), Matrix(Z, 0, r, 1), many, batch, r, none, room)
     bias[begin : begin + many], total = 0, Matrix(bias, begin, 0, 1)
-    for e in range(batch):
-        copy_sum(total, total, Matrix(dY, e * o + begin, 0, 1), 1, many)
+    copy_sum(total, total, Matrix(dY, begin, o, 1), batch, many)
     begin, many = rows_of(part, parts, i)
     multiply(Matrix(dV, begin * r, r, 1), Matrix(X, begin, 1, i), Matrix(dZ, 0, r, 1), many, batch, r, none, room)
