@@ -85,3 +85,16 @@ def test_rows_are_copied_and_added_to_and_nothing_beside_them_is_touched(n, dtyp
     sum_rows(C.ravel(), flat, b, 5, n)
     np.testing.assert_array_equal(C[:, :n], A + b)
     np.testing.assert_array_equal(C[:, n:], 7)
+
+
+@compiled
+def sum_all(total, A, m, n):
+    copy_sum(Matrix(total, 0, 0, 1), Matrix(total, 0, 0, 1), Matrix(A, 0, n, 1), m, n)
+
+
+@pytest.mark.parametrize("n", [1, 16, 19])
+def test_rows_are_added_up_where_the_sum_is_no_row_apart(n):
+    A, total = normal(70, n), normal(n, seed=1)
+    expected = total + A.sum(0)
+    sum_all(total, A.ravel(), 70, n)
+    close(total, expected)

@@ -7,13 +7,10 @@ that loop, and needs vectors that a program can name.
 from typing import Any
 
 import llvmlite.binding as llvm
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
-
-from rankscope.compiled import Array, inner, leaf
 
 WIDE = bool(llvm.get_host_cpu_features().get("avx512f"))
 """Whether this processor has 32 registers of 512 bits; others have 16 of 256, or the compiler makes do with theirs."""
@@ -208,35 +205,6 @@ def turn_square(typing: Any, array: Any, index: Any, row: Any, other: Any, there
 
     integer = types.intp
     return types.none(array, integer, integer, array, integer, integer), generate
-
-
-@inner
-def rooms(parts: int, size: int, A: Array) -> Array:
-    """Room for so many numbers like A, not filled, for each part of some work, in cache lines of its own."""
-    line = LINE // A.itemsize
-    apart = (size + line - 1) // line * line
-    room = np.empty(parts * apart + line, A.dtype)
-    skip = -room.ctypes.data % LINE // A.itemsize
-    return room[skip : skip + parts * apart].reshape(parts, apart)
-
-
-@inner
-def aligned_zeros(size: int, A: Array) -> Array:
-    """Zeros like A from the beginning of a cache line on: vectors then do not cross one."""
-    zeros = rooms(1, size, A)[0, :size]
-    zeros[:] = 0
-    return zeros
-
-
-@leaf
-def add_up(parts: Array, width: int, whole: Array) -> None:
-    """whole ← Σ_k parts_k, matrices; of a part (parts × size) the rows lie one after another, so wide each."""
-    for i in range(len(whole)):
-        total = whole[i]
-        for k in range(len(parts)):
-            row = parts[k, i * width : i * width + len(total)]
-            for j in range(len(total)):
-                total[j] = row[j] if k == 0 else total[j] + row[j]
 
 
 def _by_pairs(left: Any, right: Any, instruction: str) -> Any:

@@ -20,8 +20,8 @@ from rankscope.nmf.chain_side import form, pull_back
 from rankscope.nmf.kernels import adam_entries
 from rankscope.nmf.packed_pass import WHOLE, Packed, look_at_share, share_of
 from rankscope.nmf.rules.adam import Step
+from rankscope.rooms import add_up, rooms
 from rankscope.team import together
-from rankscope.vectors import add_up, rooms
 
 
 class Look(NamedTuple):

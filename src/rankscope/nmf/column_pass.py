@@ -21,8 +21,8 @@ from rankscope.nmf.lanes import (
 )
 from rankscope.nmf.rules.rule import Move
 from rankscope.nmf.tiles import LANES, inner_product, room_for_rows, symmetric, to_rows
+from rankscope.rooms import add_up, rooms
 from rankscope.team import together
-from rankscope.vectors import add_up, rooms
 
 
 @compiled

@@ -13,8 +13,9 @@ from rankscope.compiled import Array, Index, Integers, inner, leaf
 from rankscope.matrices import Matrix, add_product
 from rankscope.nmf.rest import add_rest, multiply_rest
 from rankscope.nmf.tiles import LANES, tile_width, width_of
+from rankscope.rooms import aligned_zeros
 from rankscope.rows import ROWS, add_inner, add_outer, load_rows, note_columns, rows_from, store_rows
-from rankscope.vectors import BYTES, LINE, ONE, THREE, TWO, WIDE, aligned_zeros, fetch, lanes, load, store
+from rankscope.vectors import BYTES, LINE, ONE, THREE, TWO, WIDE, fetch, lanes, load, store
 
 NEAR = 2**18
 """Bytes of R's columns, and of S's, that are taken at a time, a panel: both stay in the second cache level."""

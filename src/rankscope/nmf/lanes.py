@@ -11,8 +11,9 @@ from rankscope.compiled import Array, inner, leaf
 from rankscope.matrices import Matrix, add_product, turn
 from rankscope.nmf.rules.rule import COORDINATES, MULTIPLICATION, Move
 from rankscope.nmf.tiles import LANES
+from rankscope.rooms import aligned_zeros
 from rankscope.rows import add_outer
-from rankscope.vectors import BYTES, EIGHT, aligned_zeros, load, minus, positive, store
+from rankscope.vectors import BYTES, EIGHT, load, minus, positive, store
 
 
 @leaf

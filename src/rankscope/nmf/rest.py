@@ -9,8 +9,9 @@ from typing import Any
 
 from rankscope.compiled import Array, inner, leaf
 from rankscope.nmf.tiles import LANES
+from rankscope.rooms import aligned_zeros
 from rankscope.rows import ROWS, add_pairs, add_weighted, everywhere, load_rows, store_totals, zero_rows
-from rankscope.vectors import BYTES, ONE, TWO, aligned_zeros, lanes, load_apart, store_apart
+from rankscope.vectors import BYTES, ONE, TWO, lanes, load_apart, store_apart
 
 FEW = 4
 """Components, of which more are quicker with zeros beside them."""

@@ -43,9 +43,9 @@ from rankscope.nmf.tiles import (
     symmetric,
     to_rows,
 )
+from rankscope.rooms import add_up, aligned_zeros, rooms
 from rankscope.rows import ROWS, rows_from
 from rankscope.team import together
-from rankscope.vectors import add_up, aligned_zeros, rooms
 
 FAR_BYTES = 40 * 2**20
 """Of A, beyond which it is read from memory: measured where 47 MB come twice as fast as more."""

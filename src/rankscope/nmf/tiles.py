@@ -8,8 +8,9 @@ import numpy as np
 
 from rankscope.compiled import Array, inner, leaf
 from rankscope.matrices import Matrix, turn
+from rankscope.rooms import aligned_zeros
 from rankscope.rows import ROWS
-from rankscope.vectors import BYTES, ONE, WIDE, aligned_zeros, lanes, load, plus, store, turn_square
+from rankscope.vectors import BYTES, ONE, WIDE, lanes, load, plus, store, turn_square
 
 LANES = 128
 """Rows of A that are taken at a time: few enough to stay in the second cache level."""

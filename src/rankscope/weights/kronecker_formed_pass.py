@@ -15,8 +15,9 @@ from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, inner, leaf
 from rankscope.matrices import Matrix, copy, copy_sum, product, turn, whole
 from rankscope.panels import DEEP, HIGH, Room, multiply, panel_size
+from rankscope.rooms import add_up, rooms
 from rankscope.team import together
-from rankscope.vectors import ONE, add_up, lanes, load, rooms, store
+from rankscope.vectors import ONE, lanes, load, store
 from rankscope.weights.beside import Places, Sizes, parts_of, rows_of
 
 

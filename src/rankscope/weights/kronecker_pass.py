@@ -16,8 +16,9 @@ import numpy as np
 from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, inner, leaf
 from rankscope.matrices import Matrix, product
+from rankscope.rooms import add_up, aligned_zeros, rooms
 from rankscope.team import together
-from rankscope.vectors import add_up, aligned_zeros, lanes, rooms
+from rankscope.vectors import lanes
 from rankscope.weights.beside import (
     BESIDE,
     SOME,

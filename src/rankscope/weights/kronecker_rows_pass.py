@@ -14,8 +14,8 @@ from typing import NamedTuple
 from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, leaf
 from rankscope.matrices import Matrix, add_product, copy, copy_sum, product, turn, whole
+from rankscope.rooms import add_up, rooms
 from rankscope.team import together
-from rankscope.vectors import add_up, rooms
 from rankscope.weights.beside import Places, Sizes
 from rankscope.weights.kronecker_pass import parts_for
 

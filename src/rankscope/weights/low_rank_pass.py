@@ -13,8 +13,8 @@ from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, leaf
 from rankscope.matrices import Matrix, copy_sum
 from rankscope.panels import DEEP, HIGH, Room, multiply, panel_size
+from rankscope.rooms import rooms
 from rankscope.team import together
-from rankscope.vectors import rooms
 from rankscope.weights.beside import Places, Sizes, parts_of, rows_of
 
 

@@ -14,8 +14,9 @@ from typing import NamedTuple
 from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, inner, leaf
 from rankscope.matrices import Matrix, accumulate, copy, product, turn, whole
+from rankscope.rooms import add_up, rooms
 from rankscope.team import together
-from rankscope.vectors import FAR, LINE, add_up, lanes, rooms
+from rankscope.vectors import FAR, LINE, lanes
 from rankscope.weights.beside import (
     BESIDE,
     SOME,
