@@ -1,19 +1,72 @@
-"""Room for parts of some work, for compiled loops: each begins at a cache line and shares none with another's."""
+"""Room for parts of some work, for compiled loops: each begins at a cache line and shares none with another's.
+
+Some megabytes that are taken and given back at every step of a training go back to the system in between, or not, by
+chance; page by page they then cost more than what is done in them. So a layer's room is kept for its next step.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
-from rankscope.compiled import Array, inner, leaf
+from rankscope.addresses import LIKE
+from rankscope.compiled import Array, Integers, inner, leaf
 from rankscope.vectors import LINE
+
+MOST = 2**26
+"""Bytes of a room that are kept at most."""
+_free: dict[torch.dtype, list[Array]] = {dtype: [] for dtype in LIKE}
+"""Rooms that nobody works in: as many as there once were at the same time."""
+
+
+class Kept(NamedTuple):
+    """A room that is kept, its numbers not filled, and how many of them are taken."""
+
+    numbers: Array
+    taken: Integers
+
+
+def within(dtype: torch.dtype, work: Callable[..., int], *given: Any) -> None:
+    """work(room, …) with a kept room of such numbers; it tells how many of them it takes if there are enough."""
+    free = _free[dtype]
+    room = free.pop() if free else LIKE[dtype]
+    needed = work(room, *given)
+    if len(room) < needed <= MOST // room.itemsize:
+        room = torch.empty(needed, dtype=dtype).numpy()
+    free.append(room)
+
+
+@inner
+def kept_room(numbers: Array) -> Kept:
+    """These numbers, none of them taken."""
+    return Kept(numbers, np.zeros(1, np.intp))
+
+
+@inner
+def rooms_in(kept: Kept, parts: int, size: int) -> Array:
+    """The same as `rooms`, of what is kept while that is enough."""
+    apart, begin = _apart(size, kept.numbers), kept.taken[0]
+    kept.taken[0] += parts * apart
+    if kept.taken[0] > len(kept.numbers):
+        return rooms(parts, size, kept.numbers)
+    return kept.numbers[begin : kept.taken[0]].reshape(parts, apart)
 
 
 @inner
 def rooms(parts: int, size: int, A: Array) -> Array:
     """Room for so many numbers like A, not filled, for each part of some work, in cache lines of its own."""
-    line = LINE // A.itemsize
-    apart = (size + line - 1) // line * line
+    line, apart = LINE // A.itemsize, _apart(size, A)
     room = np.empty(parts * apart + line, A.dtype)
     skip = -room.ctypes.data % LINE // A.itemsize
     return room[skip : skip + parts * apart].reshape(parts, apart)
+
+
+@leaf
+def _apart(size: int, A: Array) -> int:
+    """So many numbers and as many more as fill cache lines."""
+    line = LINE // A.itemsize
+    return (size + line - 1) // line * line
 
 
 @inner

@@ -15,7 +15,7 @@ from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, inner, leaf
 from rankscope.matrices import Matrix, copy, copy_sum, product, turn, whole
 from rankscope.panels import DEEP, HIGH, Room, multiply, panel_size
-from rankscope.rooms import add_up, rooms
+from rankscope.rooms import Kept, add_up, kept_room, rooms_in
 from rankscope.team import together
 from rankscope.vectors import ONE, lanes, load, store
 from rankscope.weights.beside import Places, Sizes, parts_of, rows_of
@@ -33,15 +33,17 @@ class Rooms(NamedTuple):
 
 
 @compiled
-def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
+def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> int:
     """Y (batch×o₁o₂) for X (batch×i₁i₂), B (K×o₂×i₂) at p, A (K×o₁×i₁) at q and the bias."""
     K, o1, i1, o2, i2 = sizes
     x, p, q, b, y, _ = places
+    kept = kept_room(like)
     i, o = i1 * i2, o1 * o2
     X, B, A = at(x, (batch * i,), like), at(p, (K * o2 * i2,), like), at(q, (K * o1 * i1,), like)
     bias, Y, parts = at_or_zeros(b, o, like), at(y, (batch * o,), like), parts_of(batch, o * i, team)
-    room = _rooms(parts, o * i, X, 0, 0, 0)
+    room = _rooms(kept, parts, o * i, 0, 0, 0)
     together(_forward, parts, team, (parts, batch, X, B, A, sizes, bias, Y, room))
+    return kept.taken[0]
 
 
 @leaf
@@ -57,11 +59,17 @@ def _forward(
 
 
 @inner
-def _rooms(parts: int, size: int, like: Array, strip: int, turned: int, few: int) -> Rooms:
+def _rooms(kept: Kept, parts: int, size: int, strip: int, turned: int, few: int) -> Rooms:
     """W and W' have a vector more than their own: see `_swap`."""
-    W, reordered = rooms(parts, size + lanes(like), like), rooms(parts, size + lanes(like), like)
-    panels, strips = rooms(parts, panel_size(like), like), rooms(parts, strip, like)
-    return Rooms(W, reordered, panels, strips, rooms(parts, turned, like), rooms(parts, few, like))
+    whole = size + lanes(kept.numbers)
+    return Rooms(
+        rooms_in(kept, parts, whole),
+        rooms_in(kept, parts, whole),
+        rooms_in(kept, parts, panel_size(kept.numbers)),
+        rooms_in(kept, parts, strip),
+        rooms_in(kept, parts, turned),
+        rooms_in(kept, parts, few),
+    )
 
 
 @leaf
@@ -90,19 +98,21 @@ def _swap(M: Array, swapped: Array, r: int, a: int, b: int, n: int) -> None:
 
 
 @compiled
-def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
+def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> int:
     """The gradients of X, unless there is no room for it, B, A and the bias for ∂Y (batch×o₁o₂)."""
     K, o1, i1, o2, i2 = sizes
     dy, x, _, p, q, dx, dp, dq, db = places
+    kept = kept_room(like)
     i, o, strip = i1 * i2, o1 * o2, HIGH * min(batch, DEEP)
     dY, X, B = at(dy, (batch * o,), like), at(x, (batch * i,), like), at(p, (K * o2 * i2,), like)
     A, dX, dA = at(q, (K * o1 * i1,), like), at(dx, (X.size if dx else 0,), like), at(dq, (K * o1 * i1,), like)
     bias, parts = at(db, (o,), like), min(parts_of(batch, o * i, team), o1)
     across = whole(o1 * i1, like)
-    room = _rooms(parts, o * i, X, strip, o2 * i2 * across, K * across)
-    dBs = rooms(parts, B.size, X)
+    room = _rooms(kept, parts, o * i, strip, o2 * i2 * across, K * across)
+    dBs = rooms_in(kept, parts, B.size)
     together(_backward, parts, team, (parts, batch, dY, X, B, A, sizes, dX, dA, dBs, bias, room))
     add_up(dBs, B.size, at(dp, (1, B.size), like))
+    return kept.taken[0]
 
 
 @leaf

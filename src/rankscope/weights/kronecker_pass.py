@@ -16,7 +16,7 @@ import numpy as np
 from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, inner, leaf
 from rankscope.matrices import Matrix, product
-from rankscope.rooms import add_up, aligned_zeros, rooms
+from rankscope.rooms import add_up, aligned_zeros, kept_room, rooms_in
 from rankscope.team import together
 from rankscope.vectors import lanes
 from rankscope.weights.beside import (
@@ -53,19 +53,21 @@ def made(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]
 
 
 @compiled
-def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
+def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> int:
     """Y (batch×o₁o₂) for X (batch×i₁i₂), B (K×o₂×i₂) at p, A (K×o₁×i₁) at q and the bias."""
     K, o1, i1, o2, i2 = sizes
     x, p, q, b, y, _ = places
+    kept = kept_room(like)
     X, B, A = at(x, (batch, i1 * i2), like), at(p, (K * o2 * i2,), like), at(q, (K, o1, i1), like)
     bias, Y, parts = at_or_zeros(b, o1 * o2, like), at(y, (batch, o1 * o2), like), parts_for(sizes, batch, team)
     room = (
-        rooms(parts, i1 * i2 * BESIDE, X),
-        rooms(parts, o1 * o2 * BESIDE, X),
-        rooms(parts, i1 * K * o2 * BESIDE, X),
-        rooms(parts, SOME * BESIDE, X),
+        rooms_in(kept, parts, i1 * i2 * BESIDE),
+        rooms_in(kept, parts, o1 * o2 * BESIDE),
+        rooms_in(kept, parts, i1 * K * o2 * BESIDE),
+        rooms_in(kept, parts, SOME * BESIDE),
     )
     together(_forward, parts, team, (parts, X, B, _in_one_row(A), sizes, bias, Y, room))
+    return kept.taken[0]
 
 
 @leaf
@@ -100,21 +102,22 @@ def _inner(z: Array, xs: Array, B: Array, sizes: Sizes) -> None:
 
 
 @compiled
-def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
+def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> int:
     """The gradients of X, unless there is no room for it, B, A and the bias for ∂Y (batch×o₁o₂)."""
     K, o1, i1, o2, i2 = sizes
     dy, x, _, p, q, dx, dp, dq, db = places
+    kept = kept_room(like)
     dY, X, B = at(dy, (batch, o1 * o2), like), at(x, (batch, i1 * i2), like), at(p, (K * o2 * i2,), like)
     A, dX = at(q, (K, o1, i1), like), at(dx, (batch if dx else 0, i1 * i2), like)
     parts, side = parts_for(sizes, batch, team), lanes(like)
-    dAs, dBs, dbs = rooms(parts, A.size, X), rooms(parts, B.size, X), rooms(parts, o1 * o2, X)
+    dAs, dBs, dbs = rooms_in(kept, parts, A.size), rooms_in(kept, parts, B.size), rooms_in(kept, parts, o1 * o2)
     room = Room(
-        rooms(parts, A.size * side, X),
-        rooms(parts, B.size * side, X),
-        rooms(parts, o1 * o2 * BESIDE, X),
-        rooms(parts, i1 * i2 * BESIDE, X),
-        rooms(parts, i1 * K * o2 * BESIDE, X),
-        rooms(parts, i1 * K * o2 * BESIDE, X),
+        rooms_in(kept, parts, A.size * side),
+        rooms_in(kept, parts, B.size * side),
+        rooms_in(kept, parts, o1 * o2 * BESIDE),
+        rooms_in(kept, parts, i1 * i2 * BESIDE),
+        rooms_in(kept, parts, i1 * K * o2 * BESIDE),
+        rooms_in(kept, parts, i1 * K * o2 * BESIDE),
     )
     together(_backward, parts, team, (parts, dY, X, B, _in_one_row(A), sizes, dX, dAs, dBs, dbs, room))
     rows = np.empty((1, A.size), like.dtype)
@@ -122,6 +125,7 @@ def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -
     _by_terms(rows[0], at(dq, (K, o1, i1), like))
     add_up(dBs, B.size, at(dp, (1, B.size), like))
     add_up(dbs, o1 * o2, at(db, (1, o1 * o2), like))
+    return kept.taken[0]
 
 
 @leaf

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, leaf
 from rankscope.matrices import Matrix, add_product, copy, copy_sum, product, turn, whole
-from rankscope.rooms import add_up, rooms
+from rankscope.rooms import add_up, kept_room, rooms_in
 from rankscope.team import together
 from rankscope.weights.beside import Places, Sizes
 from rankscope.weights.kronecker_pass import parts_for
@@ -29,15 +29,17 @@ class Room(NamedTuple):
 
 
 @compiled
-def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
+def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> int:
     """Y (batch×o₁o₂) for X (batch×i₁i₂), B (K×o₂×i₂) at p, A (K×o₁×i₁) at q and the bias."""
     K, o1, i1, o2, i2 = sizes
     x, p, q, b, y, _ = places
+    kept = kept_room(like)
     X, B, A = at(x, (batch * i1 * i2,), like), at(p, (K * o2 * i2,), like), at(q, (K * o1 * i1,), like)
     bias, Y, parts = at_or_zeros(b, o1 * o2, like), at(y, (batch * o1 * o2,), like), parts_for(sizes, batch, team)
-    turned, room = rooms(1, K * o2 * i2, X)[0], rooms(parts, i1 * K * o2, X)
+    turned, room = rooms_in(kept, 1, K * o2 * i2)[0], rooms_in(kept, parts, i1 * K * o2)
     turn(Matrix(turned, 0, K * o2, 1), Matrix(B, 0, i2, 1), K * o2, i2)
     together(_forward, parts, team, (parts, batch, X, turned, A, sizes, bias, Y, room))
+    return kept.taken[0]
 
 
 @leaf
@@ -64,20 +66,26 @@ def _forward(
 
 
 @compiled
-def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
+def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> int:
     """The gradients of X, unless there is no room for it, B, A and the bias for ∂Y (batch×o₁o₂)."""
     K, o1, i1, o2, i2 = sizes
     dy, x, _, p, q, dx, dp, dq, db = places
+    kept = kept_room(like)
     dY, X, u = at(dy, (batch * o1 * o2,), like), at(x, (batch * i1 * i2,), like), whole(i1, like)
     B, A, dX = at(p, (K * o2 * i2,), like), at(q, (K * o1 * i1,), like), at(dx, (X.size if dx else 0,), like)
-    parts, turned = parts_for(sizes, batch, team), rooms(1, K * o2 * i2, X)[0]
+    parts, turned = parts_for(sizes, batch, team), rooms_in(kept, 1, K * o2 * i2)[0]
     turn(Matrix(turned, 0, K * o2, 1), Matrix(B, 0, i2, 1), K * o2, i2)
-    dAs, dBs, dbs = rooms(parts, K * o1 * u, X), rooms(parts, K * o2 * i2, X), rooms(parts, o1 * o2, X)
-    room = Room(rooms(parts, i1 * K * o2, X), rooms(parts, o2 * u, X), rooms(parts, i1 * K * o2, X))
+    dAs, dBs, dbs = (
+        rooms_in(kept, parts, K * o1 * u),
+        rooms_in(kept, parts, K * o2 * i2),
+        rooms_in(kept, parts, o1 * o2),
+    )
+    room = Room(rooms_in(kept, parts, i1 * K * o2), rooms_in(kept, parts, o2 * u), rooms_in(kept, parts, i1 * K * o2))
     together(_backward, parts, team, (parts, batch, dY, X, B, turned, A, sizes, dX, dAs, dBs, dbs, room))
     add_up(dAs, u, at(dq, (K * o1, i1), like))
     add_up(dBs, i2, at(dp, (K * o2, i2), like))
     add_up(dbs, o1 * o2, at(db, (1, o1 * o2), like))
+    return kept.taken[0]
 
 
 @leaf

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, inner, leaf
 from rankscope.matrices import Matrix, accumulate, copy, product, turn, whole
-from rankscope.rooms import add_up, rooms
+from rankscope.rooms import add_up, kept_room, rooms_in
 from rankscope.team import together
 from rankscope.vectors import FAR, LINE, lanes
 from rankscope.weights.beside import (
@@ -49,15 +49,20 @@ def made(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]
 
 
 @compiled
-def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
+def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> int:
     """Y (batch×n₀n₁) and Z for X (batch×m₀m₁), C (m₁×m₀×n₀×R) at p, D (n₀×R×m₁×n₁) at q and the bias."""
     m1, m0, n0, R, n1 = sizes
     x, p, q, b, y, z = places
+    kept = kept_room(like)
     X, C, D = at(x, (batch, m0 * m1), like), at(p, (m1 * m0 * n0 * R,), like), at(q, (n0 * R * m1 * n1,), like)
     bias, Y, Z = at_or_zeros(b, n0 * n1, like), at(y, (batch, n0 * n1), like), _between(z, sizes, batch, like)
     parts = parts_of(batch, C.size + D.size, team)
-    room, few = rooms(parts, max(m0 * _apart(m1, like), n0 * n1 * BESIDE), X), rooms(parts, SOME * BESIDE, X)
+    room, few = (
+        rooms_in(kept, parts, max(m0 * _apart(m1, like), n0 * n1 * BESIDE)),
+        rooms_in(kept, parts, SOME * BESIDE),
+    )
     together(_forward, parts, team, (parts, X, C, D, sizes, bias, Z, Y, room, few))
+    return kept.taken[0]
 
 
 @leaf
@@ -90,26 +95,32 @@ def _forward(
 
 
 @compiled
-def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> None:
+def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> int:
     """The gradients of X, unless there is no room for it, C, D and the bias for ∂Y (batch×n₀n₁)."""
     m1, m0, n0, R, n1 = sizes
     dy, x, z, p, q, dx, dp, dq, db = places
+    kept = kept_room(like)
     dY, X, Z = at(dy, (batch, n0 * n1), like), at(x, (batch, m0 * m1), like), _between(z, sizes, batch, like)
     C, D = at(p, (m1 * m0 * n0 * R,), like), at(q, (n0 * R * m1 * n1,), like)
     dX, u, v = at(dx, (batch if dx else 0, m0 * m1), like), whole(n0 * R, like), whole(n1, like)
     parts, apart = parts_of(batch, C.size + D.size, team), _apart(m1, like)
-    dCs, dDs, dbs = rooms(parts, m1 * m0 * u, X), rooms(parts, n0 * R * m1 * v, X), rooms(parts, n0 * n1, X)
+    dCs, dDs, dbs = (
+        rooms_in(kept, parts, m1 * m0 * u),
+        rooms_in(kept, parts, n0 * R * m1 * v),
+        rooms_in(kept, parts, n0 * n1),
+    )
     room = Room(
-        rooms(parts, n0 * n1 * BESIDE, X),
-        rooms(parts, m0 * apart, X),
-        rooms(parts, u * apart, X),
-        rooms(parts, BESIDE * u, X),
-        rooms(parts, BESIDE * v, X),
+        rooms_in(kept, parts, n0 * n1 * BESIDE),
+        rooms_in(kept, parts, m0 * apart),
+        rooms_in(kept, parts, u * apart),
+        rooms_in(kept, parts, BESIDE * u),
+        rooms_in(kept, parts, BESIDE * v),
     )
     together(_backward, parts, team, (parts, dY, X, Z, C, D, sizes, dX, dCs, dDs, dbs, room))
     dC, dD = at(dp, (m1 * m0, n0 * R), like), at(dq, (n0 * R * m1, n1), like)
     together(_add_up, parts, team, (parts, dCs, u, dC, dDs, v, dD))
     add_up(dbs, n0 * n1, at(db, (1, n0 * n1), like))
+    return kept.taken[0]
 
 
 @leaf
