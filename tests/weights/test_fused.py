@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import laws
 from rankscope import rooms, team
-from rankscope.weights import Kronecker, LowRank, Monarch, StructuredLinear, fused
+from rankscope.weights import Kronecker, LowRank, Monarch, StructuredLinear, fused, monarch
 
 MAKE = {
     "low rank": lambda: LowRank(64, 128, 16),
@@ -27,6 +27,8 @@ MAKE = {
     "monarch": lambda: Monarch(64, 64),
     "monarch, rank three": lambda: Monarch(30, 42, 3, blocks=(6, 7)),
     "monarch, many blocks": lambda: Monarch(1024, 2048),
+    "monarch, large blocks": lambda: Monarch(2048, 4096, blocks=(128, 64)),
+    "monarch, large blocks, rank four": lambda: Monarch(1024, 1024, 4, blocks=(64, 64)),
 }
 BOTH = {torch.float64: 1e-12, torch.float32: 2e-5}
 
@@ -148,6 +150,15 @@ def test_the_passes_are_taken_where_they_are_meant_for(structure, monkeypatch):
     assert not fused._takes(x.to("meta"), *structure.parameters(), None)
     assert not fused._takes(x.half(), *structure.parameters(), None)
     assert not fused._takes(x.double(), *structure.parameters(), None)
+
+
+def test_threads_share_large_blocks_unless_there_are_many_vectors_or_threads(monkeypatch):
+    routes, large, small = [], MAKE["monarch, large blocks"](), Monarch(1024, 1024)
+    monkeypatch.setattr(fused, "apply", lambda route, *given: routes.append(route))
+    for structure, batch, threads in ((large, 256, 2), (large, 8192, 2), (large, 256, 96), (small, 256, 2)):
+        monkeypatch.setattr(team, "size", lambda threads=threads: threads)
+        structure.multiply(torch.empty(batch, structure.in_features, device="meta"))
+    assert [route is monarch._BY_BLOCKS for route in routes] == [True, False, False, False]
 
 
 def test_parts_of_other_sizes_are_refused_and_not_read_beyond_their_ends(structure):

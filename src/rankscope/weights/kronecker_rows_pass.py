@@ -75,11 +75,8 @@ def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -
     B, A, dX = at(p, (K * o2 * i2,), like), at(q, (K * o1 * i1,), like), at(dx, (X.size if dx else 0,), like)
     parts, turned = parts_for(sizes, batch, team), rooms_in(kept, 1, K * o2 * i2)[0]
     turn(Matrix(turned, 0, K * o2, 1), Matrix(B, 0, i2, 1), K * o2, i2)
-    dAs, dBs, dbs = (
-        rooms_in(kept, parts, K * o1 * u),
-        rooms_in(kept, parts, K * o2 * i2),
-        rooms_in(kept, parts, o1 * o2),
-    )
+    dAs, dBs = rooms_in(kept, parts, K * o1 * u), rooms_in(kept, parts, K * o2 * i2)
+    dbs = rooms_in(kept, parts, o1 * o2)
     room = Room(rooms_in(kept, parts, i1 * K * o2), rooms_in(kept, parts, o2 * u), rooms_in(kept, parts, i1 * K * o2))
     together(_backward, parts, team, (parts, batch, dY, X, B, turned, A, sizes, dX, dAs, dBs, dbs, room))
     add_up(dAs, u, at(dq, (K * o1, i1), like))

@@ -16,8 +16,10 @@ from typing import Self, final
 import torch
 from torch import Tensor, nn
 
+from rankscope import team
+from rankscope.matrices import whole_of
 from rankscope.spectra import spectrum
-from rankscope.weights import fused, monarch_pass
+from rankscope.weights import fused, monarch_blocks_pass, monarch_pass
 from rankscope.weights.beside import Sizes
 from rankscope.weights.structure import (
     Nearest,
@@ -34,6 +36,10 @@ from rankscope.weights.structure import (
 )
 
 Blocks = tuple[int, int]
+LARGE = 2**19
+"""Parameters that a thread's cache does not hold beside what it works on."""
+FEW = 384
+"""Vectors that the last cache level holds while all threads read them."""
 
 
 @final
@@ -72,6 +78,8 @@ class Monarch(Structure):
         self.rank = check_range("rank", rank, 1, min(self.n1, self.m0), why=f"a block of W is {self.n1}×{self.m0}")
         self.C = nn.Parameter(torch.empty(self.m1, self.m0, self.n0, rank))
         self.D = nn.Parameter(torch.empty(self.n0, rank, self.m1, self.n1))
+        whole = all(whole_of(size, 4) == size for size in (self.m1, self.n1, self.n0 * rank))
+        self._large = whole and self.C.numel() + self.D.numel() >= LARGE
         self.reset_parameters(generator)
 
     @classmethod
@@ -84,7 +92,8 @@ class Monarch(Structure):
         return _matrix(self.C, self.D)
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        return fused.apply(_BY_PARTS, x, self.C, self.D, bias)
+        few = x.numel() <= FEW * self.in_features and team.size() * whole_of(1, 4) <= self.m1
+        return fused.apply(_BY_BLOCKS if self._large and few else _BY_VECTORS, x, self.C, self.D, bias)
 
     def matrix_flops(self) -> int:
         return 2 * self.rank * self.out_features * self.in_features
@@ -151,7 +160,10 @@ def _sizes(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> Sizes | None
     return (m1, m0, n0, R, n1) if fit else None
 
 
-_BY_PARTS = fused.Route(fused.Passes(monarch_pass.forward, monarch_pass.backward, monarch_pass.made), _by_parts, _sizes)
+_BY_VECTORS, _BY_BLOCKS = (
+    fused.Route(fused.Passes(passes.forward, passes.backward, monarch_pass.made), _by_parts, _sizes)
+    for passes in (monarch_pass, monarch_blocks_pass)
+)
 
 
 def _balanced(out_features: int, in_features: int) -> Blocks:
