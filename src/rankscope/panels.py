@@ -1,8 +1,9 @@
 """Products of larger matrices, compiled: the right side is laid into panels that stay in the first cache level.
 
 A panel has DEEP rows of it and the columns that are multiplied at once, up to three vectors, side by side; ROWS rows of
-the left side at a time are multiplied with it (Goto & van de Geijn 2008, doi:10.1145/1356052.1356053). What is needed
-next is fetched meanwhile, a cache line with each row of the panel: many at once would be waited for.
+the left side at a time are multiplied with it (Goto & van de Geijn 2008, doi:10.1145/1356052.1356053). Where the right
+side is large, what is needed next is fetched meanwhile, a cache line with each row of the panel: many at once would be
+waited for.
 """
 
 from typing import NamedTuple
@@ -16,6 +17,8 @@ DEEP = 256
 """Rows of a panel."""
 HIGH = 128
 """Rows of the left side that are laid together where its columns lie far apart."""
+LARGE = 2**18
+"""Bytes of a right side that are near nevertheless: to fetch them costs more than to wait for some."""
 
 
 class Room(NamedTuple):
@@ -48,7 +51,7 @@ def multiply(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int, shift: Arr
     Columns of C lie side by side; of A and of B either the columns do or the rows.
     """
     far = A.column * room.strip.itemsize >= FAR
-    high = HIGH if far else max(1, m)
+    high, large = HIGH if far else max(1, m), p * n * room.panel.itemsize > LARGE
     for i in range(0, m, high):
         some, to = min(high, m - i), Matrix(C.entries, C.start + i * C.row, C.row, 1)
         for k in range(0, p, DEEP):
@@ -60,12 +63,22 @@ def multiply(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int, shift: Arr
                 copy(Matrix(room.strip, 0, some, 1), Matrix(A.entries, start, A.column, 1), deep, some)
                 ahead = Ahead(A.entries, start + some, A.column, deep, min(high, m - i - some))
             right = Matrix(B.entries, B.start + k * B.row, B.row, B.column)
-            _by_panels(to, left, right, some, deep, n, k > 0, shift, ahead, room.panel)
+            _by_panels(to, left, right, some, deep, n, k > 0, shift, ahead, large, room.panel)
 
 
 @leaf
 def _by_panels(
-    C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int, more: bool, shift: Array, ahead: Ahead, panel: Array
+    C: Matrix,
+    A: Matrix,
+    B: Matrix,
+    m: int,
+    p: int,
+    n: int,
+    more: bool,
+    shift: Array,
+    ahead: Ahead,
+    large: bool,
+    panel: Array,
 ) -> None:
     """The product with DEEP rows of B at most; to what is there if there is more."""
     j, many, begun = 0, at_once(n, lanes(panel)), more or shift.size > 0
@@ -81,36 +94,43 @@ def _by_panels(
             turn(right, Matrix(B.entries, start, B.column, 1), many, p)
             next = Ahead(B.entries, start + many * B.column, B.column, after, p)
         if many == lanes(panel):
-            _by_rows(to, A, right, m, p, ONE, begun, next, ahead)
+            _by_rows(to, A, right, m, p, ONE, begun, next, ahead, large)
         elif many == 2 * lanes(panel):
-            _by_rows(to, A, right, m, p, TWO, begun, next, ahead)
+            _by_rows(to, A, right, m, p, TWO, begun, next, ahead, large)
         else:
-            _by_rows(to, A, right, m, p, THREE, begun, next, ahead)
+            _by_rows(to, A, right, m, p, THREE, begun, next, ahead, large)
         ahead = Ahead(ahead.entries, 0, 0, 0, 0)  # It is there.
         j, many = j + many, after
 
 
 @leaf
 def _by_rows(
-    C: Matrix, A: Matrix, B: Matrix, m: int, p: int, many: tuple[int, ...], more: bool, next: Ahead, ahead: Ahead
+    C: Matrix,
+    A: Matrix,
+    B: Matrix,
+    m: int,
+    p: int,
+    many: tuple[int, ...],
+    more: bool,
+    next: Ahead,
+    ahead: Ahead,
+    large: bool,
 ) -> None:
     """The product with a panel, of as many columns as ``many`` stands for."""
     a, b, c, line = A.entries, B.entries, C.entries, LINE // C.entries.itemsize
     for i in range(0, m, ROWS):
-        left, to, end = (
-            rows_from(A.start + i * A.row, A.row, m - i),
-            rows_from(C.start + i * C.row, C.row, m - i),
-            i + ROWS,
-        )
+        left, end = rows_from(A.start + i * A.row, A.row, m - i), i + ROWS
+        to = rows_from(C.start + i * C.row, C.row, m - i)
         sums, k = load_rows(c, to, 0, many) if more else zero_rows(c, many), 0
-        below = Ahead(c, C.start + end * C.row, C.row, min(ROWS, max(0, m - end)), B.row)
-        for what in (below, _share(next, i, end, m), _share(ahead, i, end, m)):
-            for e in range(what.rows):
-                for at in range(0, what.columns, line):
-                    fetch(what.entries, what.start + e * what.row + at)
-                    if k < p:
-                        sums = add_outer(sums, a, left, k * A.column, load(b, B.start + k * B.row, many))
-                        k += 1
+        if large:
+            below = Ahead(c, C.start + end * C.row, C.row, min(ROWS, max(0, m - end)), B.row)
+            for what in (below, _share(next, i, end, m), _share(ahead, i, end, m)):
+                for e in range(what.rows):
+                    for at in range(0, what.columns, line):
+                        fetch(what.entries, what.start + e * what.row + at)
+                        if k < p:
+                            sums = add_outer(sums, a, left, k * A.column, load(b, B.start + k * B.row, many))
+                            k += 1
         for rest in range(k, p):
             sums = add_outer(sums, a, left, rest * A.column, load(b, B.start + rest * B.row, many))
         store_rows(c, to, 0, sums)

@@ -152,13 +152,18 @@ def test_the_passes_are_taken_where_they_are_meant_for(structure, monkeypatch):
     assert not fused._takes(x.double(), *structure.parameters(), None)
 
 
-def test_threads_share_large_blocks_unless_there_are_many_vectors_or_threads(monkeypatch):
-    routes, large, small = [], MAKE["monarch, large blocks"](), Monarch(1024, 1024)
-    monkeypatch.setattr(fused, "apply", lambda route, *given: routes.append(route))
-    for structure, batch, threads in ((large, 256, 2), (large, 8192, 2), (large, 256, 96), (small, 256, 2)):
-        monkeypatch.setattr(team, "size", lambda threads=threads: threads)
-        structure.multiply(torch.empty(batch, structure.in_features, device="meta"))
-    assert [route is monarch._BY_BLOCKS for route in routes] == [True, False, False, False]
+@pytest.mark.parametrize(
+    ("sizes", "batch", "threads", "shared"),
+    [
+        ((64, 64, 64, 1, 64), 256, 2, True),
+        ((64, 64, 64, 1, 64), 8192, 2, False),  # Too many for a cache that all read.
+        ((64, 64, 64, 1, 64), 256, 96, False),  # More threads than lines of groups of inputs.
+        ((32, 32, 32, 1, 32), 256, 2, False),  # Small.
+        ((96, 64, 64, 1, 72), 256, 2, False),  # Threads would write to the same lines.
+    ],
+)
+def test_threads_share_large_blocks(sizes, batch, threads, shared):
+    assert monarch._shares_blocks(sizes, batch, threads) == shared
 
 
 def test_parts_of_other_sizes_are_refused_and_not_read_beyond_their_ends(structure):

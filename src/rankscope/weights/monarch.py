@@ -16,11 +16,11 @@ from typing import Self, final
 import torch
 from torch import Tensor, nn
 
-from rankscope import team
+from rankscope.compiled import Array
 from rankscope.matrices import whole_of
 from rankscope.spectra import spectrum
 from rankscope.weights import fused, monarch_blocks_pass, monarch_pass
-from rankscope.weights.beside import Sizes
+from rankscope.weights.beside import Places, Sizes
 from rankscope.weights.structure import (
     Nearest,
     Structure,
@@ -78,8 +78,6 @@ class Monarch(Structure):
         self.rank = check_range("rank", rank, 1, min(self.n1, self.m0), why=f"a block of W is {self.n1}×{self.m0}")
         self.C = nn.Parameter(torch.empty(self.m1, self.m0, self.n0, rank))
         self.D = nn.Parameter(torch.empty(self.n0, rank, self.m1, self.n1))
-        whole = all(whole_of(size, 4) == size for size in (self.m1, self.n1, self.n0 * rank))
-        self._large = whole and self.C.numel() + self.D.numel() >= LARGE
         self.reset_parameters(generator)
 
     @classmethod
@@ -92,8 +90,7 @@ class Monarch(Structure):
         return _matrix(self.C, self.D)
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        few = x.numel() <= FEW * self.in_features and team.size() * whole_of(1, 4) <= self.m1
-        return fused.apply(_BY_BLOCKS if self._large and few else _BY_VECTORS, x, self.C, self.D, bias)
+        return fused.apply(_COMPILED, x, self.C, self.D, bias)
 
     def matrix_flops(self) -> int:
         return 2 * self.rank * self.out_features * self.in_features
@@ -160,10 +157,24 @@ def _sizes(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> Sizes | None
     return (m1, m0, n0, R, n1) if fit else None
 
 
-_BY_VECTORS, _BY_BLOCKS = (
-    fused.Route(fused.Passes(passes.forward, passes.backward, monarch_pass.made), _by_parts, _sizes)
-    for passes in (monarch_pass, monarch_blocks_pass)
-)
+def _shares_blocks(sizes: Sizes, batch: int, team: int) -> bool:
+    """Whether threads are to share the blocks: each of them needs whole vectors of all that lies side by side."""
+    m1, m0, n0, R, n1 = sizes
+    large = m1 * n0 * R * (m0 + n1) >= LARGE and all(whole_of(size, 4) == size for size in (m1, n1, n0 * R))
+    return large and batch <= FEW and team * whole_of(1, 4) <= m1
+
+
+def _forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> int:
+    passes = monarch_blocks_pass if _shares_blocks(sizes, batch, team) else monarch_pass
+    return passes.forward(like, sizes, batch, places, team)
+
+
+def _backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> int:
+    passes = monarch_blocks_pass if _shares_blocks(sizes, batch, team) else monarch_pass
+    return passes.backward(like, sizes, batch, places, team)
+
+
+_COMPILED = fused.Route(fused.Passes(_forward, _backward, monarch_pass.made), _by_parts, _sizes)
 
 
 def _balanced(out_features: int, in_features: int) -> Blocks:
