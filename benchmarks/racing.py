@@ -97,23 +97,23 @@ def ratios(
     rounds: int,
     repeats: int = 1,
     pause: float = PAUSE,
-    steady: bool = False,
+    before: int = 0,
 ) -> list[float]:
     """Seconds of ours over seconds of theirs, in alternating order; the fastest of ``repeats`` each round.
 
-    Where ``steady``, what is timed follows the same work, as one iteration of a fit another: after a pause caches are
-    others', and all that is called is slow once.
+    What is timed follows as much of the same work as ``before`` says, as one iteration of a fit or a step of a training
+    follows another: after a pause, or the other side, caches are others', and all that is called is slow for a while.
     """
     ours(), theirs()
     result = []
-    for k in range(rounds):
-        sides = (ours, theirs) if k % 2 else (theirs, ours)
+    for turn in range(rounds):
+        sides = (ours, theirs) if turn % 2 else (theirs, ours)
         best = {side: float("inf") for side in sides}
         for _ in range(repeats):
             for side in sides:
-                if steady:
-                    seconds(side, pause=pause)
-                best[side] = min(best[side], seconds(side, pause=0 if steady else pause))
+                for k in range(before):
+                    seconds(side, pause=0 if k else pause)
+                best[side] = min(best[side], seconds(side, pause=0 if before else pause))
         result.append(best[ours] / best[theirs])
     return result
 
