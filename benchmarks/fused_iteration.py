@@ -51,7 +51,7 @@ def against_scikit_learn(X, rounds: int, r: int = 50, iterations: int = 30) -> C
     return Claim("mu, scikit-learn's iterates, 12,000×784, r=50 / scikit-learn's mu", 0.7, measured, "whole fits of 30")
 
 
-def main(rounds: int = 7) -> list[Claim]:
+def main(rounds: int = 11) -> list[Claim]:
     quiet()
     X = mnist(12_000)
     return [*against_bare_products(X, rounds), against_scikit_learn(X, 3)]
