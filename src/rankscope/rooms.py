@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from rankscope.addresses import LIKE
+from rankscope.addresses import LIKE, at
 from rankscope.compiled import Array, Integers, inner, leaf
 from rankscope.vectors import LINE
 
@@ -50,7 +50,7 @@ def rooms_in(kept: Kept, parts: int, size: int) -> Array:
     kept.taken[0] += parts * apart
     if kept.taken[0] > len(kept.numbers):
         return rooms(parts, size, kept.numbers)
-    return kept.numbers[begin : kept.taken[0]].reshape(parts, apart)
+    return at(kept.numbers.ctypes.data + begin * kept.numbers.itemsize, (parts, apart), kept.numbers)
 
 
 @inner
