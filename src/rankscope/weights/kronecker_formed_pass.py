@@ -61,10 +61,10 @@ def _forward(
 @inner
 def _rooms(kept: Kept, parts: int, size: int, strip: int, turned: int, few: int) -> Rooms:
     """W and W' have a vector more than their own: see `_swap`."""
-    whole = size + lanes(kept.numbers)
+    entries = size + lanes(kept.numbers)
     return Rooms(
-        rooms_in(kept, parts, whole),
-        rooms_in(kept, parts, whole),
+        rooms_in(kept, parts, entries),
+        rooms_in(kept, parts, entries),
         rooms_in(kept, parts, panel_size(kept.numbers)),
         rooms_in(kept, parts, strip),
         rooms_in(kept, parts, turned),
