@@ -6,13 +6,13 @@ import pytest
 from laws import close, normal
 from rankscope.compiled import compiled
 from rankscope.matrices import Matrix, whole_of
-from rankscope.panels import DEEP, HIGH, LARGE, Room, multiply, panel_size
+from rankscope.panels import DEEP, HIGH, NEAR, Room, multiply, panel_size
 from rankscope.rooms import rooms
 from rankscope.vectors import FAR
 
 DTYPES = [np.float64, np.float32]
 SIZES = [(0, 3, 9), (1, 1, 1), (5, 7, 33), (37, 260, 64), (8, DEEP, 100), (2 * HIGH + 3, 300, 48)]
-SIZES += [(37, 300, LARGE // 1000)]  # Of which what comes next is fetched.
+SIZES += [(37, 300, NEAR // 1000), (2 * HIGH + 3, 300, NEAR // 1000)]  # Of which what comes next is fetched.
 
 
 @compiled

@@ -9,7 +9,7 @@ import torch
 from laws import normal
 from rankscope import rooms
 from rankscope.compiled import compiled
-from rankscope.rooms import add_up, kept_room, rooms_in, within
+from rankscope.rooms import add_up, kept_room, rooms_in, with_kept_room
 from rankscope.vectors import LINE
 
 
@@ -41,9 +41,9 @@ def _nothing_kept(monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("parts", [1, 3])
 def test_rooms_lie_apart_in_what_is_kept_and_outside_of_it(dtype, parts):
-    for sizes in ((1, 70, 16), (0, 5, 33), (900, 1, 1), (1, 70, 16)):
+    for sizes in ((1, 70, 16), (0, 5, 33), (1, 900, 1), (900, 1, 1), (1, 70, 16)):
         places = np.zeros((3, parts), np.int64)
-        within(dtype, number, parts, sizes, places)
+        with_kept_room(dtype, number, parts, sizes, places)
         assert (places > 0).all()
         assert not (places % LINE).any()
 
@@ -51,20 +51,29 @@ def test_rooms_lie_apart_in_what_is_kept_and_outside_of_it(dtype, parts):
 def test_what_a_pass_needs_is_there_the_next_time():
     places = [np.zeros((3, 2), np.int64) for _ in range(3)]
     for each in places:
-        within(torch.float32, number, 2, (100, 200, 300), each)
+        with_kept_room(torch.float32, number, 2, (100, 200, 300), each)
     np.testing.assert_array_equal(places[1], places[2])
     (room,) = rooms._free[torch.float32]
     assert len(room) == 2 * (112 + 208 + 304)
-    within(torch.float32, number, 1, (1, 1, 1), np.zeros((3, 1), np.int64))
+    with_kept_room(torch.float32, number, 1, (1, 1, 1), np.zeros((3, 1), np.int64))
     assert rooms._free[torch.float32][0] is room
 
 
-def test_more_than_the_most_is_not_kept(monkeypatch):
+def test_a_room_is_in_memory_wherever_tensors_are_made():
+    with torch.device("meta"):
+        with_kept_room(torch.float32, number, 1, (1, 1, 1), np.zeros((3, 1), np.int64))
+    assert len(rooms._free[torch.float32][0]) == 48
+
+
+def test_no_more_than_the_most_is_kept(monkeypatch):
     monkeypatch.setattr(rooms, "MOST", 4096)
-    within(torch.float64, number, 1, (500, 1, 1), np.zeros((3, 1), np.int64))
-    assert len(rooms._free[torch.float64][0]) == 0
-    within(torch.float64, number, 1, (496, 8, 8), np.zeros((3, 1), np.int64))
-    assert len(rooms._free[torch.float64][0]) == 512
+    places = np.zeros((3, 1), np.int64)
+    for sizes, single, double in (((1, 1, 1), 0, 24), ((500, 1, 1), 0, 512), ((900, 1, 1), 0, 512)):
+        with_kept_room(torch.float64, number, 1, sizes, places)
+        assert (places > 0).all()
+        assert [sum(map(len, rooms._free[dtype])) for dtype in (torch.float32, torch.float64)] == [single, double]
+    with_kept_room(torch.float32, number, 1, (900, 1, 1), places)
+    assert rooms._free[torch.float32] == []
 
 
 def test_who_works_at_the_same_time_has_another_room():
@@ -77,7 +86,7 @@ def test_who_works_at_the_same_time_has_another_room():
 
     for _ in range(3):
         seen.clear()
-        threads = [threading.Thread(target=within, args=(torch.float32, work)) for _ in range(2)]
+        threads = [threading.Thread(target=with_kept_room, args=(torch.float32, work)) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -35,6 +35,11 @@ def whole_of(n: int, itemsize: int) -> int:
     return -(-n * itemsize // BYTES) * BYTES // itemsize
 
 
+def are_whole(*sizes: int) -> bool:
+    """Whether these are of whole vectors of single precision, and so of double."""
+    return all(whole_of(size, 4) == size for size in sizes)
+
+
 @leaf
 def add_product(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int) -> None:
     """C += A B for A (m×p) and B (p×n); n is of whole vectors, and columns of B and C lie side by side."""

@@ -17,8 +17,8 @@ DEEP = 256
 """Rows of a panel."""
 HIGH = 128
 """Rows of the left side that are laid together where its columns lie far apart."""
-LARGE = 2**18
-"""Bytes of a right side that are near nevertheless: to fetch them costs more than to wait for some."""
+NEAR = 2**18
+"""Bytes of a right side of which nothing is fetched: that costs more than to wait for some of it."""
 
 
 class Room(NamedTuple):
@@ -51,7 +51,7 @@ def multiply(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int, shift: Arr
     Columns of C lie side by side; of A and of B either the columns do or the rows.
     """
     far = A.column * room.strip.itemsize >= FAR
-    high, large = HIGH if far else max(1, m), p * n * room.panel.itemsize > LARGE
+    high, large = HIGH if far else max(1, m), p * n * room.panel.itemsize > NEAR
     for i in range(0, m, high):
         some, to = min(high, m - i), Matrix(C.entries, C.start + i * C.row, C.row, 1)
         for k in range(0, p, DEEP):

@@ -1,7 +1,8 @@
 """Room for parts of some work, for compiled loops: each begins at a cache line and shares none with another's.
 
 Some megabytes that are taken and given back at every step of a training go back to the system in between, or not, by
-chance; page by page they then cost more than what is done in them. So a layer's room is kept for its next step.
+chance; page by page they then cost more than what is done in them. So the room of a layer's pass is kept for the next
+one, of whatever layer.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from rankscope.compiled import Array, Integers, inner, leaf
 from rankscope.vectors import LINE
 
 MOST = 2**26
-"""Bytes of a room that are kept at most."""
+"""Bytes that are kept at most, of all rooms."""
 _free: dict[torch.dtype, list[Array]] = {dtype: [] for dtype in LIKE}
 """Rooms that nobody works in: as many as there once were at the same time."""
 
@@ -27,14 +28,17 @@ class Kept(NamedTuple):
     taken: Integers
 
 
-def within(dtype: torch.dtype, work: Callable[..., int], *given: Any) -> None:
+def with_kept_room(dtype: torch.dtype, work: Callable[..., int], *given: Any) -> None:
     """work(room, …) with a kept room of such numbers; it tells how many of them it takes if there are enough."""
-    free = _free[dtype]
-    room = free.pop() if free else LIKE[dtype]
-    needed = work(room, *given)
-    if len(room) < needed <= MOST // room.itemsize:
-        room = torch.empty(needed, dtype=dtype).numpy()
-    free.append(room)
+    try:
+        room = _free[dtype].pop()
+    except IndexError:
+        room = LIKE[dtype]
+    enough = min(work(room, *given), MOST // room.itemsize)
+    if len(room) < enough:
+        room = torch.empty(enough, dtype=dtype, device="cpu").numpy()
+    if room.nbytes + sum(other.nbytes for others in _free.values() for other in others) <= MOST:
+        _free[dtype].append(room)
 
 
 @inner

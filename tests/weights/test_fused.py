@@ -28,17 +28,26 @@ MAKE = {
     "monarch, rank three": lambda: Monarch(30, 42, 3, blocks=(6, 7)),
     "monarch, many blocks": lambda: Monarch(1024, 2048),
     "monarch, large blocks": lambda: Monarch(2048, 4096, blocks=(128, 64)),
+    "monarch, large blocks, few groups": lambda: Monarch(2048, 2048, 8, blocks=(32, 8)),
     "monarch, large blocks, rank four": lambda: Monarch(1024, 1024, 4, blocks=(64, 64)),
 }
 BOTH = {torch.float64: 1e-12, torch.float32: 2e-5}
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left():
+def _nothing_in_a_room(monkeypatch):
     """What a pass reads of its room it has written before."""
-    for free in rooms._free.values():
-        for room in free:
+    free = {dtype: [torch.empty(2**20, dtype=dtype).numpy()] for dtype in rooms._free}
+    monkeypatch.setattr(rooms, "_free", free)
+
+    def with_room(dtype, work, *given):
+        def begin(room):
             room.fill(torch.nan)
+            return work(room, *given)
+
+        rooms.with_kept_room(dtype, begin)
+
+    monkeypatch.setattr(fused, "with_kept_room", with_room)
 
 
 @pytest.fixture(params=MAKE)
@@ -159,7 +168,8 @@ def test_the_passes_are_taken_where_they_are_meant_for(structure, monkeypatch):
         ((64, 64, 64, 1, 64), 8192, 2, False),  # Too many for a cache that all read.
         ((64, 64, 64, 1, 64), 256, 96, False),  # More threads than lines of groups of inputs.
         ((32, 32, 32, 1, 32), 256, 2, False),  # Small.
-        ((96, 64, 64, 1, 72), 256, 2, False),  # Threads would write to the same lines.
+        ((96, 64, 64, 1, 68), 256, 2, False),  # Rows of D are not of whole vectors.
+        ((64, 304, 1, 16, 256), 256, 2, False),  # More threads than groups of outputs.
     ],
 )
 def test_threads_share_large_blocks(sizes, batch, threads, shared):

@@ -58,6 +58,12 @@ def rows_of(part: int, parts: int, rows: int) -> tuple[int, int]:
 
 
 @leaf
+def all_of(n: int) -> Group:
+    """All n entries of a vector."""
+    return Group(n, 0, 0, n)
+
+
+@leaf
 def lay(block: Array, X: Array, begin: int, group: Group) -> None:
     """BESIDE vectors of X (batch×n) from ``begin`` on, side by side; zeros beyond the last one."""
     (batch, n), x = X.shape, X.reshape(X.size)

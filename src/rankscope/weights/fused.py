@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 from rankscope import team
 from rankscope.addresses import LIKE
 from rankscope.compiled import Array
-from rankscope.rooms import within
+from rankscope.rooms import with_kept_room
 from rankscope.weights.beside import Places, Sizes
 
 
@@ -27,7 +27,7 @@ class Passes(NamedTuple):
     forward: Callable[[Array, Sizes, int, Places, int], int]
     """(like, sizes, batch, places, team), with the places of x, P, Q, b, y and what lies between, z. The last two are
     to be filled; b may be at 0: there is none. What is like them is room for the pass, which tells how much it takes
-    (`rooms.within`)."""
+    (`rooms.with_kept_room`)."""
     backward: Callable[[Array, Sizes, int, Places, int], int]
     """The same with those of ∂y, x, z, P, Q, ∂x, ∂P, ∂Q and ∂b. The last four are to be filled; ∂x may be at 0."""
     made: Callable[[int, Sizes, int], tuple[tuple[int, int], int]]
@@ -67,7 +67,7 @@ class _Step(torch.autograd.Function):
         shape, between = passes.made(batch, sizes, x.itemsize)
         y, z = x.new_empty(shape), x.new_empty(between)
         places = X.data_ptr(), p.data_ptr(), q.data_ptr(), 0 if b is None else b.data_ptr(), y.data_ptr(), z.data_ptr()
-        within(x.dtype, passes.forward, sizes, batch, places, team.size())
+        with_kept_room(x.dtype, passes.forward, sizes, batch, places, team.size())
         ctx.route, ctx.sizes = route, sizes
         ctx.save_for_backward(x, P, Q, bias, z)
         return y
@@ -83,7 +83,7 @@ class _Step(torch.autograd.Function):
         db = dY.new_empty(dY.shape[1])
         given = dY.data_ptr(), X.data_ptr(), z.data_ptr(), p.data_ptr(), q.data_ptr()
         found = 0 if dx is None else dx.data_ptr(), dP.data_ptr(), dQ.data_ptr(), db.data_ptr()
-        within(x.dtype, ctx.route.passes.backward, ctx.sizes, x.shape[0], (*given, *found), team.size())
+        with_kept_room(x.dtype, ctx.route.passes.backward, ctx.sizes, x.shape[0], (*given, *found), team.size())
         return None, None, dx, dP if needed[1] else None, dQ if needed[2] else None, db if needed[3] else None
 
 

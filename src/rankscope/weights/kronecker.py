@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rankscope.matrices import whole_of
+from rankscope.matrices import are_whole
 from rankscope.rows import ROWS
 from rankscope.spectra import singular_values
 from rankscope.weights import fused, kronecker_formed_pass, kronecker_pass, kronecker_rows_pass
@@ -77,7 +77,7 @@ class Kronecker(Structure):
         self._from_left = left_first < right_first
         self._route = _route(terms, (o1, i1), (o2, i2))
         sizes = out_features, in_features, o2 * i2
-        self._forms = out_features * in_features <= 2**16 and all(whole_of(size, 4) == size for size in sizes)
+        self._forms = out_features * in_features <= 2**16 and are_whole(*sizes)
         if self._forms:
             self.overhead, self.slowness = 0, 1.1  # Measured at 64 to 256 wide.
         self.reset_parameters(generator)
@@ -203,7 +203,7 @@ def _route(terms: int, left: Shape, right: Shape) -> str:
     """Which passes take parts of such sizes, as measured; none where B is large, whose products are the library's."""
     if math.prod(right) > 2**12 or terms * max(math.prod(left), math.prod(right)) > 2**14:
         return ""
-    by_rows = min(left) >= ROWS and min(right) >= 32 and all(whole_of(size, 4) == size for size in right)
+    by_rows = min(left) >= ROWS and min(right) >= 32 and are_whole(*right)
     return "rows" if by_rows else "vectors"
 
 

@@ -11,13 +11,14 @@ References: Dao et al. 2022, arXiv:2204.00595; Qiu et al. 2024, "Compute Better 
 """
 
 import math
-from typing import Self, final
+from types import ModuleType
+from typing import Self, cast, final
 
 import torch
 from torch import Tensor, nn
 
 from rankscope.compiled import Array
-from rankscope.matrices import whole_of
+from rankscope.matrices import are_whole, whole_of
 from rankscope.spectra import spectrum
 from rankscope.weights import fused, monarch_blocks_pass, monarch_pass
 from rankscope.weights.beside import Places, Sizes
@@ -158,20 +159,22 @@ def _sizes(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> Sizes | None
 
 
 def _shares_blocks(sizes: Sizes, batch: int, team: int) -> bool:
-    """Whether threads are to share the blocks: each of them needs whole vectors of all that lies side by side."""
+    """Whether threads are to share the blocks: large ones, and some n₀ and whole vectors of m₁ for each thread."""
     m1, m0, n0, R, n1 = sizes
-    large = m1 * n0 * R * (m0 + n1) >= LARGE and all(whole_of(size, 4) == size for size in (m1, n1, n0 * R))
-    return large and batch <= FEW and team * whole_of(1, 4) <= m1
+    large = m1 * n0 * R * (m0 + n1) >= LARGE and are_whole(m1, n1, n0 * R)
+    return large and batch <= FEW and team * whole_of(1, 4) <= m1 and team <= n0
+
+
+def _passes(sizes: Sizes, batch: int, team: int) -> ModuleType:
+    return monarch_blocks_pass if _shares_blocks(sizes, batch, team) else monarch_pass
 
 
 def _forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> int:
-    passes = monarch_blocks_pass if _shares_blocks(sizes, batch, team) else monarch_pass
-    return passes.forward(like, sizes, batch, places, team)
+    return cast(int, _passes(sizes, batch, team).forward(like, sizes, batch, places, team))
 
 
 def _backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> int:
-    passes = monarch_blocks_pass if _shares_blocks(sizes, batch, team) else monarch_pass
-    return passes.backward(like, sizes, batch, places, team)
+    return cast(int, _passes(sizes, batch, team).backward(like, sizes, batch, places, team))
 
 
 _COMPILED = fused.Route(fused.Passes(_forward, _backward, monarch_pass.made), _by_parts, _sizes)

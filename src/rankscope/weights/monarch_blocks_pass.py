@@ -4,7 +4,7 @@ The same as `monarch_pass`, where threads share the vectors and each goes throug
 time. Here they share the blocks, and each takes all vectors to its own: its part of C and D stays in its cache, and so
 do their gradients, which need not be added up. In exchange all threads wait for all of Z and of ∂Z.
 
-m₁, n₁ and n₀R are of whole vectors, so that threads do not share cache lines.
+m₁, n₁ and n₀R are of whole vectors.
 """
 
 from typing import NamedTuple
@@ -120,7 +120,6 @@ def _backward_outputs(
     m1, _, n0, R, n1 = sizes
     o, apart, dy = n0 * n1, apart_of(m1, dY), dY.reshape(dY.size)
     ys, few = Matrix(room.y[part], 0, BESIDE, 1), Matrix(room.few[part], 0, n1, 1)
-    few.entries[:] = 0
     for n in range(part * n0 // parts, (part + 1) * n0 // parts):
         total = Matrix(bias, n * n1, 0, 1)
         bias[n * n1 : (n + 1) * n1] = 0

@@ -24,6 +24,7 @@ from rankscope.weights.beside import (
     Places,
     Sizes,
     add_vectors,
+    all_of,
     blocks_of,
     give,
     lay,
@@ -146,7 +147,7 @@ def _backward(
     for block in range(first, after):
         z, begin, more = Z[block], block * BESIDE, block > first
         many = min(BESIDE, len(X) - begin)
-        lay(ys, dY, begin, Group(o, 0, 0, o))
+        lay(ys, dY, begin, all_of(o))
         lay(xs, X, begin, inputs)
         add_vectors(bias, dY, begin)
         for n in range(n0):
@@ -190,7 +191,7 @@ def apart_of(m1: int, like: Array) -> int:
 
 @leaf
 def inputs_of(m0: int, m1: int, first: int, some: int, like: Array) -> Group:
-    """Of each m₀ so many of its m₁ entries of a vector; all of them at once if they follow each other in a block."""
+    """Of each m₀ so many of its m₁ entries of a vector; those of all at once if they follow each other in a block."""
     if some == m1 and apart_of(m1, like) == m1 * BESIDE:
-        return Group(m0 * m1, 0, 0, m0 * m1)
+        return Group(m0 * m1, m1 * BESIDE, 0, m0 * m1)
     return Group(m1, apart_of(some, like), first, some)
