@@ -89,7 +89,8 @@ def objective(A: Tensor, chain: Chain, penalties: Sequence[Penalty] | None = Non
 
 def largest_difference(left: Sequence[Tensor | np.ndarray], right: Sequence[Tensor | np.ndarray]) -> float:
     """max |left − right| over pairs of factors."""
-    return max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in zip(left, right, strict=True))
+    # NaN if there is one, which Python's own max may pass over.
+    return float(np.max([np.abs(np.asarray(a) - np.asarray(b)).max() for a, b in zip(left, right, strict=True)]))
 
 
 def normal(*shape: int, seed: int = 0, dtype: type = np.float64) -> np.ndarray:
