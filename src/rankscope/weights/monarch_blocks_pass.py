@@ -4,7 +4,7 @@ The same as `monarch_pass`, where threads share the vectors and each goes throug
 time. Here they share the blocks, and each takes all vectors to its own: its part of C and D stays in its cache, and so
 do their gradients, which need not be added up. In exchange all threads wait for all of Z and of ∂Z.
 
-m₁, n₁ and n₀R are of whole vectors.
+m₁, n₁ and n₀R are of whole vectors, and there is work for every thread.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from rankscope.matrices import Matrix, accumulate, copy, copy_sum, product, turn
 from rankscope.rooms import kept_room, rooms_in
 from rankscope.team import together
 from rankscope.vectors import lanes
-from rankscope.weights.beside import BESIDE, ENOUGH, SOME, Places, Sizes, give, lay, take
+from rankscope.weights.beside import BESIDE, SOME, Places, Sizes, give, lay, take
 from rankscope.weights.monarch_pass import apart_of, between, inputs_of
 
 
@@ -36,11 +36,10 @@ def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) ->
     kept = kept_room(like)
     X, C, D = at(x, (batch, m0 * m1), like), at(p, (m1 * m0 * n0 * R,), like), at(q, (n0 * R * m1 * n1,), like)
     bias, Y, Z = at_or_zeros(b, n0 * n1, like), at(y, (batch, n0 * n1), like), between(z, sizes, batch, like)
-    parts = _parts(batch, sizes, team, like)
-    xs, ys = rooms_in(kept, parts, m0 * apart_of(m1, like)), rooms_in(kept, parts, n1 * BESIDE)
-    few = rooms_in(kept, parts, SOME * BESIDE)
-    together(_forward_inputs, parts, team, (parts, X, C, sizes, Z, xs))
-    together(_forward_outputs, parts, team, (parts, D, sizes, bias, Z, Y, ys, few))
+    xs, ys = rooms_in(kept, team, m0 * apart_of(m1, like)), rooms_in(kept, team, n1 * BESIDE)
+    few = rooms_in(kept, team, SOME * BESIDE)
+    together(_forward_inputs, team, team, (team, X, C, sizes, Z, xs))
+    together(_forward_outputs, team, team, (team, D, sizes, bias, Z, Y, ys, few))
     return kept.taken[0]
 
 
@@ -91,15 +90,15 @@ def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -
     dY, X, Z = at(dy, (batch, n0 * n1), like), at(x, (batch, m0 * m1), like), between(z, sizes, batch, like)
     C, D, bias = at(p, (m1 * m0 * n0 * R,), like), at(q, (n0 * R * m1 * n1,), like), at(db, (n0 * n1,), like)
     dX, dC, dD = at(dx, (batch if dx else 0, m0 * m1), like), at(dp, (C.size,), like), at(dq, (D.size,), like)
-    parts, dZ = _parts(batch, sizes, team, like), rooms_in(kept, len(Z), n0 * R * apart_of(m1, like))
+    dZ = rooms_in(kept, len(Z), n0 * R * apart_of(m1, like))
     room = Room(
-        rooms_in(kept, parts, m0 * apart_of(m1, like)),
-        rooms_in(kept, parts, n1 * BESIDE),
-        rooms_in(kept, parts, BESIDE * n1),
-        rooms_in(kept, parts, BESIDE * n0 * R),
+        rooms_in(kept, team, m0 * apart_of(m1, like)),
+        rooms_in(kept, team, n1 * BESIDE),
+        rooms_in(kept, team, BESIDE * n1),
+        rooms_in(kept, team, BESIDE * n0 * R),
     )
-    together(_backward_outputs, parts, team, (parts, dY, Z, D, sizes, dZ, dD, bias, room))
-    together(_backward_inputs, parts, team, (parts, X, dZ, C, sizes, dC, dX, room))
+    together(_backward_outputs, team, team, (team, dY, Z, D, sizes, dZ, dD, bias, room))
+    together(_backward_inputs, team, team, (team, X, dZ, C, sizes, dC, dX, room))
     return kept.taken[0]
 
 
@@ -165,13 +164,6 @@ def _backward_inputs(
                 product(here, Matrix(C, place, u, 1), rows, m0, u, BESIDE)
         if dX.size:
             take(dX, begin, xs, inputs)
-
-
-@leaf
-def _parts(batch: int, sizes: Sizes, team: int, like: Array) -> int:
-    """Into how many parts the blocks are worth being divided."""
-    m1, m0, n0, R, n1 = sizes
-    return max(1, min(team, batch * n0 * R * m1 * (m0 + n1) // ENOUGH, m1 // lanes(like), n0))
 
 
 @leaf
