@@ -36,6 +36,7 @@ def number(like, parts, sizes, places):
 @pytest.fixture(autouse=True)
 def _nothing_kept(monkeypatch):
     monkeypatch.setattr(rooms, "_free", {dtype: [] for dtype in rooms._free})
+    monkeypatch.setattr(rooms, "_bytes", dict.fromkeys(rooms._free, 0))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -68,12 +69,37 @@ def test_a_room_is_in_memory_wherever_tensors_are_made():
 def test_no_more_than_the_most_is_kept(monkeypatch):
     monkeypatch.setattr(rooms, "MOST", 4096)
     places = np.zeros((3, 1), np.int64)
-    for sizes, single, double in (((1, 1, 1), 0, 24), ((500, 1, 1), 0, 512), ((900, 1, 1), 0, 512)):
+
+    def kept():
+        return [sum(map(len, rooms._free[dtype])) for dtype in (torch.float32, torch.float64)]
+
+    # Three rooms in cache lines of 16 single and of 8 double numbers.
+    for sizes, double in (((1, 1, 1), 24), ((400, 1, 1), 416), ((900, 1, 1), 512), ((1, 1, 1), 512)):
         with_kept_room(torch.float64, number, 1, sizes, places)
         assert (places > 0).all()
-        assert [sum(map(len, rooms._free[dtype])) for dtype in (torch.float32, torch.float64)] == [single, double]
+        assert kept() == [0, double]
     with_kept_room(torch.float32, number, 1, (900, 1, 1), places)
-    assert rooms._free[torch.float32] == []
+    assert (places > 0).all()
+    assert kept() == [0, 512]
+
+
+def test_what_others_work_in_counts(monkeypatch):
+    monkeypatch.setattr(rooms, "MOST", 4096)
+    with_kept_room(torch.float32, lambda room: 1000)
+
+    def work(room):
+        with_kept_room(torch.float32, lambda room: 1000)
+        return 1000
+
+    with_kept_room(torch.float32, work)
+    assert sorted(map(len, rooms._free[torch.float32])) == [24, 1000]
+
+
+def test_a_room_is_given_back_by_work_that_fails():
+    with_kept_room(torch.float32, lambda room: 1000)
+    with pytest.raises(ZeroDivisionError):
+        with_kept_room(torch.float32, lambda room: 1 // 0)
+    assert [len(room) for room in rooms._free[torch.float32]] == [1000]
 
 
 def test_who_works_at_the_same_time_has_another_room():

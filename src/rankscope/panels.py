@@ -3,7 +3,7 @@
 A panel has DEEP rows of it and the columns that are multiplied at once, up to three vectors, side by side; ROWS rows of
 the left side at a time are multiplied with it (Goto & van de Geijn 2008, doi:10.1145/1356052.1356053). Where the right
 side is large, what is needed next is fetched meanwhile, a cache line with each row of the panel: many at once would be
-waited for.
+waited for. A right side that is near is multiplied where it lies, unless its columns lie apart.
 """
 
 from typing import NamedTuple
@@ -11,14 +11,16 @@ from typing import NamedTuple
 from rankscope.compiled import Array, inner, leaf
 from rankscope.matrices import Matrix, at_once, copy, turn
 from rankscope.rows import ROWS, add_outer, load_rows, rows_from, store_rows, zero_rows
-from rankscope.vectors import FAR, LINE, ONE, THREE, TWO, fetch, lanes, load
+from rankscope.vectors import FAR, LINE, ONE, THREE, TWO, fetch, fetch_near, lanes, load
 
 DEEP = 256
 """Rows of a panel."""
 HIGH = 128
 """Rows of the left side that are laid together where its columns lie far apart."""
 NEAR = 2**18
-"""Bytes of a right side of which nothing is fetched: that costs more than to wait for some of it."""
+"""Bytes of a right side that is near: of what comes next nothing is fetched, which costs more than to wait for some."""
+SOON = 8
+"""Columns of the left side that lie apart are fetched into the first cache level so many before they are needed."""
 
 
 class Room(NamedTuple):
@@ -85,20 +87,22 @@ def _by_panels(
     while j < n:
         to, right, start = Matrix(C.entries, C.start + j, C.row, 1), Matrix(panel, 0, many, 1), B.start + j * B.column
         after = at_once(n - j - many, lanes(panel))
-        if shift.size > 0 and not more:
-            copy(to, Matrix(shift, j, 0, 1), m, many)
+        before = to if more else Matrix(shift, j, 0, 1)
         if B.column == 1:
-            copy(right, Matrix(B.entries, start, B.row, 1), p, many)
             next = Ahead(B.entries, start + many, B.row, p, after)
+            if large:
+                copy(right, Matrix(B.entries, start, B.row, 1), p, many)
+            else:
+                right = Matrix(B.entries, start, B.row, 1)
         else:
             turn(right, Matrix(B.entries, start, B.column, 1), many, p)
             next = Ahead(B.entries, start + many * B.column, B.column, after, p)
         if many == lanes(panel):
-            _by_rows(to, A, right, m, p, ONE, begun, next, ahead, large)
+            _by_rows(to, A, right, m, p, ONE, before, begun, next, ahead, large)
         elif many == 2 * lanes(panel):
-            _by_rows(to, A, right, m, p, TWO, begun, next, ahead, large)
+            _by_rows(to, A, right, m, p, TWO, before, begun, next, ahead, large)
         else:
-            _by_rows(to, A, right, m, p, THREE, begun, next, ahead, large)
+            _by_rows(to, A, right, m, p, THREE, before, begun, next, ahead, large)
         ahead = Ahead(ahead.entries, 0, 0, 0, 0)  # It is there.
         j, many = j + many, after
 
@@ -111,7 +115,8 @@ def _by_rows(
     m: int,
     p: int,
     many: tuple[int, ...],
-    more: bool,
+    before: Matrix,
+    begun: bool,
     next: Ahead,
     ahead: Ahead,
     large: bool,
@@ -121,7 +126,9 @@ def _by_rows(
     for i in range(0, m, ROWS):
         left, end = rows_from(A.start + i * A.row, A.row, m - i), i + ROWS
         to = rows_from(C.start + i * C.row, C.row, m - i)
-        sums, k = load_rows(c, to, 0, many) if more else zero_rows(c, many), 0
+        sums, k = zero_rows(c, many), 0
+        if begun:
+            sums = load_rows(before.entries, rows_from(before.start + i * before.row, before.row, m - i), 0, many)
         if large:
             below = Ahead(c, C.start + end * C.row, C.row, min(ROWS, max(0, m - end)), B.row)
             for what in (below, _share(next, i, end, m), _share(ahead, i, end, m)):
@@ -131,8 +138,13 @@ def _by_rows(
                         if k < p:
                             sums = add_outer(sums, a, left, k * A.column, load(b, B.start + k * B.row, many))
                             k += 1
-        for rest in range(k, p):
-            sums = add_outer(sums, a, left, rest * A.column, load(b, B.start + rest * B.row, many))
+        if A.column >= line:
+            for rest in range(k, p):
+                fetch_near(a, left[0] + (rest + SOON) * A.column)
+                sums = add_outer(sums, a, left, rest * A.column, load(b, B.start + rest * B.row, many))
+        else:
+            for rest in range(k, p):
+                sums = add_outer(sums, a, left, rest * A.column, load(b, B.start + rest * B.row, many))
         store_rows(c, to, 0, sums)
 
 

@@ -5,6 +5,7 @@ chance; page by page they then cost more than what is done in them. So the room 
 one, of whatever layer.
 """
 
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +20,9 @@ MOST = 2**26
 """Bytes that are kept at most, of all rooms."""
 _free: dict[torch.dtype, list[Array]] = {dtype: [] for dtype in LIKE}
 """Rooms that nobody works in: as many as there once were at the same time."""
+_bytes = dict.fromkeys(LIKE, 0)
+"""Of all rooms, those that somebody works in too."""
+_growing = threading.Lock()
 
 
 class Kept(NamedTuple):
@@ -30,15 +34,28 @@ class Kept(NamedTuple):
 
 def with_kept_room(dtype: torch.dtype, work: Callable[..., int], *given: Any) -> None:
     """work(room, …) with a kept room of such numbers; it tells how many of them it takes if there are enough."""
+    free = _free[dtype]
     try:
-        room = _free[dtype].pop()
+        room = free.pop()
     except IndexError:
         room = LIKE[dtype]
-    enough = min(work(room, *given), MOST // room.itemsize)
-    if len(room) < enough:
-        room = torch.empty(enough, dtype=dtype, device="cpu").numpy()
-    if room.nbytes + sum(other.nbytes for others in _free.values() for other in others) <= MOST:
-        _free[dtype].append(room)
+    try:
+        enough = work(room, *given)
+        if len(room) < enough:
+            room = _larger(room, dtype, enough)
+    finally:
+        free.append(room)
+
+
+def _larger(room: Array, dtype: torch.dtype, enough: int) -> Array:
+    """A room for so many numbers in place of this one, or for as many as may be kept."""
+    with _growing:
+        numbers = min(enough, (MOST - sum(_bytes.values()) + room.nbytes) // room.itemsize)
+        if numbers <= len(room):
+            return room
+        larger = torch.empty(numbers, dtype=dtype, device="cpu").numpy()
+        _bytes[dtype] += larger.nbytes - room.nbytes
+        return larger
 
 
 @inner

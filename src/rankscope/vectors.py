@@ -134,17 +134,13 @@ def store_some(typing: Any, array: Any, index: Any, count: Any, vector: Any) -> 
 @intrinsic
 def fetch(typing: Any, array: Any, index: Any) -> Any:
     """Have what lies at an index of the flat array, or beyond it, brought into the second cache level meanwhile."""
+    return _fetch(array, index, 2)
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
-        instruction = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        place = builder.bitcast(place_of(context, builder, signature.args[0], *arguments), pointer)
-        read, second_level, data = (ir.Constant(number, k) for k in (0, 2, 1))
-        builder.call(instruction, [place, read, second_level, data])
-        return context.get_dummy_value()
 
-    return types.none(array, index), generate
+@intrinsic
+def fetch_near(typing: Any, array: Any, index: Any) -> Any:
+    """The same into the first."""
+    return _fetch(array, index, 3)
 
 
 @intrinsic
@@ -205,6 +201,19 @@ def turn_square(typing: Any, array: Any, index: Any, row: Any, other: Any, there
 
     integer = types.intp
     return types.none(array, integer, integer, array, integer, integer), generate
+
+
+def _fetch(array: Any, index: Any, locality: int) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        instruction = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        place = builder.bitcast(place_of(context, builder, signature.args[0], *arguments), pointer)
+        read, level, data = (ir.Constant(number, k) for k in (0, locality, 1))
+        builder.call(instruction, [place, read, level, data])
+        return context.get_dummy_value()
+
+    return types.none(array, index), generate
 
 
 def _by_pairs(left: Any, right: Any, instruction: str) -> Any:

@@ -39,6 +39,7 @@ def _nothing_in_a_room(monkeypatch):
     """What a pass reads of its room it has written before."""
     free = {dtype: [torch.empty(2**20, dtype=dtype).numpy()] for dtype in rooms._free}
     monkeypatch.setattr(rooms, "_free", free)
+    monkeypatch.setattr(rooms, "_bytes", {dtype: room.nbytes for dtype, (room,) in free.items()})
 
     def with_room(dtype, work, *given):
         def begin(room):

@@ -53,38 +53,38 @@ def apply(route: Route, x: Tensor, P: Tensor, Q: Tensor, bias: Tensor | None) ->
     if sizes is None:
         return route.operations(x, P, Q, bias)
     if x.ndim == 2:
-        return _step(route, sizes, x, P, Q, bias)
-    y = _step(route, sizes, x.reshape(-1, x.shape[-1]), P, Q, bias)
+        return _step((route, sizes), x, P, Q, bias)
+    y = _step((route, sizes), x.reshape(-1, x.shape[-1]), P, Q, bias)
     return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 class _Step(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
-        route, sizes, x, P, Q, bias = given
+        (route, sizes), x, P, Q, bias = given
         X, p, q, b = x.contiguous(), P.contiguous(), Q.contiguous(), None if bias is None else bias.contiguous()
         batch, passes = x.shape[0], route.passes
         shape, between = passes.made(batch, sizes, x.itemsize)
-        y, z = x.new_empty(shape), x.new_empty(between)
+        y, z = x.new_empty(*shape), x.new_empty(between)
         places = X.data_ptr(), p.data_ptr(), q.data_ptr(), 0 if b is None else b.data_ptr(), y.data_ptr(), z.data_ptr()
         with_kept_room(x.dtype, passes.forward, sizes, batch, places, team.size())
-        ctx.route, ctx.sizes = route, sizes
+        ctx.how = given[0]
         ctx.save_for_backward(x, P, Q, bias, z)
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         x, P, Q, bias, z = ctx.saved_tensors
-        _, _, *needed = ctx.needs_input_grad
+        (route, sizes), (_, *needed) = ctx.how, ctx.needs_input_grad
         if torch.is_grad_enabled():
-            return None, None, *_differentiable(ctx.route.operations, (x, P, Q, bias), needed, gradients[0])
+            return None, *_differentiable(route.operations, (x, P, Q, bias), needed, gradients[0])
         dY, X, p, q = gradients[0].contiguous(), x.contiguous(), P.contiguous(), Q.contiguous()
         dx, dP, dQ = torch.empty_like(X) if needed[0] else None, torch.empty_like(p), torch.empty_like(q)
         db = dY.new_empty(dY.shape[1])
         given = dY.data_ptr(), X.data_ptr(), z.data_ptr(), p.data_ptr(), q.data_ptr()
         found = 0 if dx is None else dx.data_ptr(), dP.data_ptr(), dQ.data_ptr(), db.data_ptr()
-        with_kept_room(x.dtype, ctx.route.passes.backward, ctx.sizes, x.shape[0], (*given, *found), team.size())
-        return None, None, dx, dP if needed[1] else None, dQ if needed[2] else None, db if needed[3] else None
+        with_kept_room(x.dtype, route.passes.backward, sizes, x.shape[0], (*given, *found), team.size())
+        return None, dx, dP if needed[1] else None, dQ if needed[2] else None, db if needed[3] else None
 
 
 _step = cast(Any, super(torch.autograd.Function, _Step)).apply
