@@ -71,6 +71,29 @@ def store_rows(typing: Any, array: Any, begins: Any, index: Any, vectors: Any) -
 
 
 @intrinsic
+def load_rows_apart(typing: Any, array: Any, begins: Any, index: Any, apart: Any, many: Any) -> Any:
+    """The same, where vectors of a row lie so far apart."""
+    vectors = types.UniTuple(Vector(array.dtype), ROWS * len(many))
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        places = _places_of_rows(context, builder, signature, arguments, vectors, arguments[3])
+        return loaded(context, builder, array, vectors, places)
+
+    return vectors(array, begins, index, types.intp, many), generate
+
+
+@intrinsic
+def store_rows_apart(typing: Any, array: Any, begins: Any, index: Any, apart: Any, vectors: Any) -> Any:
+    """The way back."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        places = _places_of_rows(context, builder, signature, arguments, vectors, arguments[3])
+        return stored(context, builder, array, arguments[4], places)
+
+    return types.none(array, begins, index, types.intp, vectors), generate
+
+
+@intrinsic
 def add_outer(typing: Any, sums: Any, array: Any, begins: Any, index: Any, vectors: Any) -> Any:
     """sums_i + a_i · vectors, for the entry a_i at an index of every row that begins there in the flat array."""
 
@@ -198,13 +221,19 @@ def note_columns(typing: Any, numbers: Any, place: Any, array: Any, begins: Any,
     return types.intp(numbers, types.intp, array, begins, types.intp), generate
 
 
-def _places_of_rows(context: Any, builder: Any, signature: Any, arguments: Any, vectors: Any) -> list[Any]:
+def _places_of_rows(
+    context: Any, builder: Any, signature: Any, arguments: Any, vectors: Any, apart: Any = None
+) -> list[Any]:
+    """Of vectors side by side, or so far apart."""
     array, begins, index = arguments[:3]
     kind = ir.PointerType(context.get_value_type(vectors.dtype))
+    if apart is None:
+        apart = ir.Constant(index.type, vectors.dtype.lanes)
     places = []
     for begin in cgutils.unpack_tuple(builder, begins):
-        start = builder.bitcast(place_of(context, builder, signature.args[0], array, builder.add(begin, index)), kind)
-        places += [builder.gep(start, [ir.Constant(ir.IntType(64), k)]) for k in range(len(vectors) // ROWS)]
+        for k in range(len(vectors) // ROWS):
+            at = builder.add(builder.add(begin, index), times(builder, apart, k))
+            places.append(builder.bitcast(place_of(context, builder, signature.args[0], array, at), kind))
     return places
 
 

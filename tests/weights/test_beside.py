@@ -12,7 +12,6 @@ from rankscope.vectors import BYTES
 from rankscope.weights.beside import (
     BESIDE,
     SOME,
-    Group,
     add_lanes,
     add_matches,
     add_vectors,
@@ -28,59 +27,43 @@ DTYPES = [np.float64, np.float32]
 
 
 @compiled
-def there_and_back(X, block, begin, Y, each, apart, first, some):
-    lay(block, X, begin, Group(each, apart, first, some))
-    take(Y, begin, block, Group(each, apart, first, some))
+def there_and_back(X, block, begin, Y, each, apart):
+    lay(block, X, begin, each, apart)
+    take(Y, begin, block, each, apart)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("between", [0, 8])
 @pytest.mark.parametrize(
-    ("batch", "n", "groups", "first", "some"),
-    [
-        (1, 1, 1, 0, 1),
-        (40, 7, 1, 0, 7),
-        (64, 64, 4, 0, 16),
-        (70, 33, 1, 0, 33),
-        (70, 33, 11, 0, 3),
-        (33, 64, 1, 0, 64),
-        (70, 192, 3, 16, 32),
-        (40, 20, 2, 3, 5),
-    ],
+    ("batch", "n", "groups"), [(1, 1, 1), (40, 7, 1), (64, 64, 4), (70, 33, 1), (70, 33, 11), (33, 64, 1)]
 )
-def test_a_block_holds_a_number_of_each_vector_in_a_row(batch, n, groups, first, some, between, dtype):
-    X, each, apart = normal(batch, n, dtype=dtype), n // groups, some * BESIDE + between
-    asked = np.s_[:, :, first : first + some]
+def test_a_block_holds_a_number_of_each_vector_in_a_row(batch, n, groups, between, dtype):
+    X, apart = normal(batch, n, dtype=dtype), n // groups * BESIDE + between
     for begin in range(0, batch, BESIDE):
-        these = np.s_[begin : min(begin + BESIDE, batch)]
+        many = min(BESIDE, batch - begin)
         block, Y = np.full(groups * apart, np.nan, dtype), np.full_like(X, 5)
-        there_and_back(X, block, begin, Y, each, apart, first, some)
-        rows = block.reshape(groups, apart)[:, : some * BESIDE].reshape(groups, some, BESIDE)
-        expected, given = np.full((batch, groups, each), 5, dtype), X.reshape(batch, groups, each)
-        expected[these][asked] = given[these][asked]
-        many = len(expected[these])
-        np.testing.assert_array_equal(rows[..., :many], given[these][asked].transpose(1, 2, 0))
-        np.testing.assert_array_equal(rows[..., many:], 0)
-        np.testing.assert_array_equal(Y, expected.reshape(batch, n))
+        there_and_back(X, block, begin, Y, n // groups, apart)
+        rows = block.reshape(groups, apart)[:, : n // groups * BESIDE].reshape(n, BESIDE)
+        np.testing.assert_array_equal(rows[:, :many], X[begin : begin + many].T)
+        np.testing.assert_array_equal(rows[:, many:], 0)
+        np.testing.assert_array_equal(Y[begin : begin + many], X[begin : begin + many])
+        np.testing.assert_array_equal(np.delete(Y, np.s_[begin : begin + many], axis=0), 5)
 
 
 @compiled
-def through_blocks(X, bias, block, few, Y, total, pieces):
+def through_blocks(X, bias, block, few, Y, total):
     for begin in range(0, len(X), BESIDE):
-        lay(block, X, begin, Group(X.shape[1], 0, 0, X.shape[1]))
-        for k in range(pieces):
-            first, after = k * X.shape[1] // pieces, (k + 1) * X.shape[1] // pieces
-            give(Y, begin, block[first * BESIDE :], first, after - first, bias, few)
+        lay(block, X, begin, X.shape[1], 0)
+        give(Y, begin, block, bias, few)
         add_vectors(total, X, begin)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("pieces", [1, 3])
 @pytest.mark.parametrize("n", [1, 19, 64, 150])
-def test_every_vector_is_given_a_bias_that_gets_the_sum_of_all(n, pieces, dtype):
+def test_every_vector_is_given_a_bias_that_gets_the_sum_of_all(n, dtype):
     X, bias, total = normal(70, n, dtype=dtype), normal(n, dtype=dtype), np.zeros(n, dtype)
     block, few, Y = np.empty(n * BESIDE, dtype), np.empty(SOME * BESIDE, dtype), np.full_like(X, np.nan)
-    through_blocks(X, bias, block, few, Y, total, pieces)
+    through_blocks(X, bias, block, few, Y, total)
     np.testing.assert_array_equal(Y, X + bias)
     close(total, X.sum(0))
 

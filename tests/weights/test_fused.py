@@ -29,6 +29,8 @@ MAKE = {
     "monarch, many blocks": lambda: Monarch(1024, 2048),
     "monarch, large blocks": lambda: Monarch(2048, 4096, blocks=(128, 64)),
     "monarch, large blocks, few groups": lambda: Monarch(2048, 2048, 8, blocks=(32, 8)),
+    "monarch, large blocks, odd groups": lambda: Monarch(1536, 1184, 2, blocks=(32, 32)),
+    "monarch, large blocks, one register": lambda: Monarch(2048, 2048, 2, blocks=(32, 16)),
     "monarch, large blocks, rank four": lambda: Monarch(1024, 1024, 4, blocks=(64, 64)),
 }
 BOTH = {torch.float64: 1e-12, torch.float32: 2e-5}
@@ -164,18 +166,17 @@ def test_the_passes_are_taken_where_they_are_meant_for(structure, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "batch", "threads", "shared"),
+    ("sizes", "batch", "tiles"),
     [
-        ((64, 64, 64, 1, 64), 256, 2, True),
-        ((64, 64, 64, 1, 64), 8192, 2, False),  # Too many for a cache that all read.
-        ((64, 64, 64, 1, 64), 256, 96, False),  # More threads than lines of groups of inputs.
-        ((32, 32, 32, 1, 32), 256, 2, False),  # Small.
-        ((96, 64, 64, 1, 68), 256, 2, False),  # Rows of D are not of whole vectors.
-        ((64, 304, 1, 16, 256), 256, 2, False),  # More threads than groups of outputs.
+        ((64, 64, 64, 1, 64), 256, True),
+        ((64, 64, 64, 1, 64), 8192, False),  # The vectors outweigh the parameters.
+        ((32, 32, 32, 1, 32), 256, False),  # Small.
+        ((96, 64, 64, 1, 68), 256, False),  # Rows of D are not of whole vectors.
+        ((68, 64, 64, 1, 64), 256, False),  # m₁ is not.
     ],
 )
-def test_threads_share_large_blocks(sizes, batch, threads, shared):
-    assert monarch._shares_blocks(sizes, batch, threads) == shared
+def test_large_parameters_are_turned_and_not_the_vectors(sizes, batch, tiles):
+    assert monarch._by_tiles(sizes, batch) == tiles
 
 
 def test_parts_of_other_sizes_are_refused_and_not_read_beyond_their_ends(structure):

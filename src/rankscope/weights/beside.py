@@ -4,8 +4,6 @@ The products of a structure's parts with so many vectors are then products of ma
 however small the parts are; and to group the entries of a vector otherwise is to take other rows.
 """
 
-from typing import NamedTuple
-
 from rankscope.compiled import Array, leaf
 from rankscope.matrices import Matrix, copy_sum, turn
 from rankscope.rows import ROWS, add_pairs, load_rows, rows_from, store_rows, store_totals
@@ -13,23 +11,16 @@ from rankscope.vectors import ONE, TWO, lanes, load_apart
 
 Sizes = tuple[int, ...]
 """Of the two parts of a structure, all there are."""
+
 Places = tuple[int, ...]
 """The addresses of what a pass is given and of what it is to fill."""
+
 BESIDE = 32
 """Vectors of a block: two registers or four."""
 SOME = 64
 """Entries of each that are given back at a time: they stay in the first cache level."""
 ENOUGH = 2**17
 """Multiply-adds that are worth another thread."""
-
-
-class Group(NamedTuple):
-    """Groups of ``each`` entries of a vector, which begin ``apart`` in a block: ``some`` of each from ``first`` on."""
-
-    each: int
-    apart: int
-    first: int
-    some: int
 
 
 def blocks_of(batch: int) -> int:
@@ -58,44 +49,36 @@ def rows_of(part: int, parts: int, rows: int) -> tuple[int, int]:
 
 
 @leaf
-def all_of(n: int) -> Group:
-    """All n entries of a vector."""
-    return Group(n, 0, 0, n)
+def lay(block: Array, X: Array, begin: int, each: int, apart: int) -> None:
+    """BESIDE vectors of X (batch×n) from ``begin`` on, side by side; zeros beyond the last one.
 
-
-@leaf
-def lay(block: Array, X: Array, begin: int, group: Group) -> None:
-    """BESIDE vectors of X (batch×n) from ``begin`` on, side by side; zeros beyond the last one."""
+    Groups of ``each`` entries begin ``apart`` in the block.
+    """
     (batch, n), x = X.shape, X.reshape(X.size)
     many = min(BESIDE, batch - begin)
     if many < BESIDE:
         block[:] = 0
-    for g in range(n // group.each):
-        here = Matrix(x, begin * n + g * group.each + group.first, n, 1)
-        turn(Matrix(block, g * group.apart, BESIDE, 1), here, many, group.some)
+    for g in range(n // each):
+        turn(Matrix(block, g * apart, BESIDE, 1), Matrix(x, begin * n + g * each, n, 1), many, each)
 
 
 @leaf
-def take(Y: Array, begin: int, block: Array, group: Group) -> None:
+def take(Y: Array, begin: int, block: Array, each: int, apart: int) -> None:
     """The way back: Y from vector ``begin`` on."""
     (batch, n), y = Y.shape, Y.reshape(Y.size)
-    for g in range(n // group.each):
-        to = Matrix(y, begin * n + g * group.each + group.first, n, 1)
-        turn(to, Matrix(block, g * group.apart, BESIDE, 1), group.some, min(BESIDE, batch - begin))
+    for g in range(n // each):
+        to = Matrix(y, begin * n + g * each, n, 1)
+        turn(to, Matrix(block, g * apart, BESIDE, 1), each, min(BESIDE, batch - begin))
 
 
 @leaf
-def give(Y: Array, begin: int, block: Array, first: int, count: int, bias: Array, few: Array) -> None:
-    """Entries from ``first`` on of Y's vectors from ``begin`` on ← those of the block, the bias added to each.
-
-    The block holds so many of each; ``few`` has room for SOME.
-    """
+def give(Y: Array, begin: int, block: Array, bias: Array, few: Array) -> None:
+    """Y from vector ``begin`` on ← those of the block, the bias added to each; ``few`` has room for SOME entries."""
     (batch, n), y, rows = Y.shape, Y.reshape(Y.size), Matrix(few, 0, SOME, 1)
-    for j in range(0, count, SOME):
-        some = min(SOME, count - j)
+    for j in range(0, n, SOME):
+        some = min(SOME, n - j)
         turn(rows, Matrix(block, j * BESIDE, BESIDE, 1), some, BESIDE)
-        to, shift = Matrix(y, begin * n + first + j, n, 1), Matrix(bias, first + j, 0, 1)
-        copy_sum(to, rows, shift, min(BESIDE, batch - begin), some)
+        copy_sum(Matrix(y, begin * n + j, n, 1), rows, Matrix(bias, j, 0, 1), min(BESIDE, batch - begin), some)
 
 
 @leaf

@@ -27,7 +27,6 @@ from rankscope.weights.beside import (
     add_lanes,
     add_matches,
     add_vectors,
-    all_of,
     give,
     lay,
     parts_of,
@@ -87,10 +86,10 @@ def _forward(
     xs, ys, z, few, row = room[0][part], room[1][part], room[2][part], room[3][part], o2 * BESIDE
     for block in range(*share(part, parts, len(X))):
         begin = block * BESIDE
-        lay(xs, X, begin, all_of(i1 * i2))
+        lay(xs, X, begin, i1 * i2, 0)
         _inner(z, xs, B, sizes)
         product(Matrix(ys, 0, row, 1), Matrix(A, 0, i1 * K, 1), Matrix(z, 0, row, 1), o1, i1 * K, row)
-        give(Y, begin, ys, 0, o1 * o2, bias, few)
+        give(Y, begin, ys, bias, few)
 
 
 @leaf
@@ -145,14 +144,14 @@ def _backward(
     room: Room,
 ) -> None:
     K, o1, i1, o2, i2 = sizes
-    dA, dB, bias, row = room.a[part], room.b[part], dbs[part], o2 * BESIDE
+    dA, dB, bias, row, i = room.a[part], room.b[part], dbs[part], o2 * BESIDE, i1 * i2
     ys, xs, z, dz = room.y[part], room.x[part], room.z[part], room.dz[part]
     dA[:], dB[:], bias[:] = 0, 0, 0
     outer, inner, x = Matrix(ys, 0, row, BESIDE), Matrix(z, 0, row, BESIDE), Matrix(xs, 0, BESIDE, i2 * BESIDE)
     for block in range(*share(part, parts, len(X))):
         begin = block * BESIDE
-        lay(ys, dY, begin, all_of(o1 * o2))
-        lay(xs, X, begin, all_of(i1 * i2))
+        lay(ys, dY, begin, o1 * o2, 0)
+        lay(xs, X, begin, i, 0)
         add_vectors(bias, dY, begin)
         _inner(z, xs, B, sizes)
         add_matches(dA, outer, inner, o1, i1 * K, o2)
@@ -162,7 +161,7 @@ def _backward(
             for p in range(i1):
                 rows = Matrix(dz, p * K * row, BESIDE, 1)
                 product(Matrix(xs, p * i2 * BESIDE, BESIDE, 1), Matrix(B, 0, 1, i2), rows, i2, K * o2, BESIDE)
-            take(dX, begin, xs, all_of(i1 * i2))
+            take(dX, begin, xs, i, 0)
     add_lanes(dA, dAs[part, : A.size])
     add_lanes(dB, dBs[part, : B.size])
 

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.compiled import Array
-from rankscope.matrices import are_whole, whole_of
+from rankscope.matrices import are_whole
 from rankscope.spectra import spectrum
-from rankscope.weights import fused, monarch_blocks_pass, monarch_pass
+from rankscope.weights import fused, monarch_pass, monarch_tiles_pass
 from rankscope.weights.beside import Places, Sizes
 from rankscope.weights.structure import (
     Nearest,
@@ -37,10 +37,10 @@ from rankscope.weights.structure import (
 )
 
 Blocks = tuple[int, int]
-LARGE = 2**19
-"""Parameters that a thread's cache does not hold beside what it works on."""
-FEW = 384
-"""Vectors that the last cache level holds while all threads read them."""
+LARGE = 2**17
+"""Parameters from which on it takes less time to turn them than the vectors of a batch."""
+FEW = 1024
+"""Vectors up to which it does."""
 
 
 @final
@@ -158,26 +158,29 @@ def _sizes(x: Tensor, C: Tensor, D: Tensor, bias: Tensor | None) -> Sizes | None
     return (m1, m0, n0, R, n1) if fit else None
 
 
-def _shares_blocks(sizes: Sizes, batch: int, team: int) -> bool:
-    """Whether threads are to share the blocks: large ones, and some n₀ and whole vectors of m₁ for each thread."""
+def _by_tiles(sizes: Sizes, batch: int) -> bool:
+    """Whether parameters are turned, and not the vectors."""
     m1, m0, n0, R, n1 = sizes
-    large = m1 * n0 * R * (m0 + n1) >= LARGE and are_whole(m1, n1, n0 * R)
-    return large and batch <= FEW and team * whole_of(1, 4) <= m1 and team <= n0
+    return m1 * n0 * R * (m0 + n1) >= LARGE and batch <= FEW and are_whole(m1, n1, n0 * R)
 
 
-def _passes(sizes: Sizes, batch: int, team: int) -> ModuleType:
-    return monarch_blocks_pass if _shares_blocks(sizes, batch, team) else monarch_pass
+def _passes(sizes: Sizes, batch: int) -> ModuleType:
+    return monarch_tiles_pass if _by_tiles(sizes, batch) else monarch_pass
 
 
 def _forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> int:
-    return cast(int, _passes(sizes, batch, team).forward(like, sizes, batch, places, team))
+    return cast(int, _passes(sizes, batch).forward(like, sizes, batch, places, team))
 
 
 def _backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -> int:
-    return cast(int, _passes(sizes, batch, team).backward(like, sizes, batch, places, team))
+    return cast(int, _passes(sizes, batch).backward(like, sizes, batch, places, team))
 
 
-_COMPILED = fused.Route(fused.Passes(_forward, _backward, monarch_pass.made), _by_parts, _sizes)
+def _made(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]:
+    return cast(tuple[tuple[int, int], int], _passes(sizes, batch).made(batch, sizes, itemsize))
+
+
+_COMPILED = fused.Route(fused.Passes(_forward, _backward, _made), _by_parts, _sizes)
 
 
 def _balanced(out_features: int, in_features: int) -> Blocks:

@@ -20,11 +20,9 @@ from rankscope.vectors import FAR, LINE, lanes
 from rankscope.weights.beside import (
     BESIDE,
     SOME,
-    Group,
     Places,
     Sizes,
     add_vectors,
-    all_of,
     blocks_of,
     give,
     lay,
@@ -57,10 +55,12 @@ def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) ->
     x, p, q, b, y, z = places
     kept = kept_room(like)
     X, C, D = at(x, (batch, m0 * m1), like), at(p, (m1 * m0 * n0 * R,), like), at(q, (n0 * R * m1 * n1,), like)
-    bias, Y, Z = at_or_zeros(b, n0 * n1, like), at(y, (batch, n0 * n1), like), between(z, sizes, batch, like)
+    bias, Y, Z = at_or_zeros(b, n0 * n1, like), at(y, (batch, n0 * n1), like), _between(z, sizes, batch, like)
     parts = parts_of(batch, C.size + D.size, team)
-    room = rooms_in(kept, parts, max(m0 * apart_of(m1, like), n0 * n1 * BESIDE))
-    few = rooms_in(kept, parts, SOME * BESIDE)
+    room, few = (
+        rooms_in(kept, parts, max(m0 * _apart(m1, like), n0 * n1 * BESIDE)),
+        rooms_in(kept, parts, SOME * BESIDE),
+    )
     together(_forward, parts, team, (parts, X, C, D, sizes, bias, Z, Y, room, few))
     return kept.taken[0]
 
@@ -80,18 +80,18 @@ def _forward(
     few: Array,
 ) -> None:
     m1, m0, n0, R, n1 = sizes
-    xs, u, apart, inputs = room[part], n0 * R, apart_of(m1, X), inputs_of(m0, m1, 0, m1, X)
+    xs, u, apart = room[part], n0 * R, _apart(m1, X)
     ys = xs  # Once there is Z, X is not needed.
     for block in range(*share(part, parts, len(X))):
         z, begin = Z[block], block * BESIDE
-        lay(xs, X, begin, inputs)
+        lay(xs, X, begin, _group(m0, m1, X), apart)
         for a in range(m1):
             to, rows = Matrix(z, a * BESIDE, apart, 1), Matrix(xs, a * BESIDE, apart, 1)
             product(to, Matrix(C, a * m0 * u, 1, u), rows, u, m0, BESIDE)
         for q in range(n0 * R):
             to, rows = Matrix(ys, q // R * n1 * BESIDE, BESIDE, 1), Matrix(z, q * apart, BESIDE, 1)
             accumulate(to, Matrix(D, q * m1 * n1, 1, n1), rows, n1, m1, BESIDE, q % R > 0)
-        give(Y, begin, ys, 0, n0 * n1, bias, few[part])
+        give(Y, begin, ys, bias, few[part])
 
 
 @compiled
@@ -100,12 +100,15 @@ def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -
     m1, m0, n0, R, n1 = sizes
     dy, x, z, p, q, dx, dp, dq, db = places
     kept = kept_room(like)
-    dY, X, Z = at(dy, (batch, n0 * n1), like), at(x, (batch, m0 * m1), like), between(z, sizes, batch, like)
+    dY, X, Z = at(dy, (batch, n0 * n1), like), at(x, (batch, m0 * m1), like), _between(z, sizes, batch, like)
     C, D = at(p, (m1 * m0 * n0 * R,), like), at(q, (n0 * R * m1 * n1,), like)
     dX, u, v = at(dx, (batch if dx else 0, m0 * m1), like), whole(n0 * R, like), whole(n1, like)
-    parts, apart = parts_of(batch, C.size + D.size, team), apart_of(m1, like)
-    dCs, dDs = rooms_in(kept, parts, m1 * m0 * u), rooms_in(kept, parts, n0 * R * m1 * v)
-    dbs = rooms_in(kept, parts, n0 * n1)
+    parts, apart = parts_of(batch, C.size + D.size, team), _apart(m1, like)
+    dCs, dDs, dbs = (
+        rooms_in(kept, parts, m1 * m0 * u),
+        rooms_in(kept, parts, n0 * R * m1 * v),
+        rooms_in(kept, parts, n0 * n1),
+    )
     room = Room(
         rooms_in(kept, parts, n0 * n1 * BESIDE),
         rooms_in(kept, parts, m0 * apart),
@@ -137,7 +140,7 @@ def _backward(
     room: Room,
 ) -> None:
     m1, m0, n0, R, n1 = sizes
-    u, v, o, apart, inputs = whole(n0 * R, X), whole(n1, X), n0 * n1, apart_of(m1, X), inputs_of(m0, m1, 0, m1, X)
+    u, v, o, apart = whole(n0 * R, X), whole(n1, X), n0 * n1, _apart(m1, X)
     dC, dD, bias, dy = dCs[part], dDs[part], dbs[part], dY.reshape(dY.size)
     ys, xs, dz = room.y[part], room.x[part], room.dz[part]
     turned, few = Matrix(room.turned[part], 0, u, 1), Matrix(room.few[part], 0, v, 1)
@@ -147,8 +150,8 @@ def _backward(
     for block in range(first, after):
         z, begin, more = Z[block], block * BESIDE, block > first
         many = min(BESIDE, len(X) - begin)
-        lay(ys, dY, begin, all_of(o))
-        lay(xs, X, begin, inputs)
+        lay(ys, dY, begin, o, 0)
+        lay(xs, X, begin, _group(m0, m1, X), apart)
         add_vectors(bias, dY, begin)
         for n in range(n0):
             copy(few, Matrix(dy, begin * o + n * n1, o, 1), many, n1)
@@ -164,7 +167,7 @@ def _backward(
             if dX.size:  # In the place of X's rows.
                 product(here, Matrix(C, a * m0 * n0 * R, n0 * R, 1), rows, m0, n0 * R, BESIDE)
         if dX.size:
-            take(dX, begin, xs, inputs)
+            take(dX, begin, xs, _group(m0, m1, X), apart)
 
 
 @leaf
@@ -176,22 +179,20 @@ def _add_up(part: int, parts: int, dCs: Array, u: int, dC: Array, dDs: Array, v:
 
 
 @inner
-def between(z: int, sizes: Sizes, batch: int, like: Array) -> Array:
+def _between(z: int, sizes: Sizes, batch: int, like: Array) -> Array:
     """Z, a row for each block."""
     m1, _, n0, R, _ = sizes
-    return at(z, (-(-batch // BESIDE), n0 * R * apart_of(m1, like)), like)
+    return at(z, (-(-batch // BESIDE), n0 * R * _apart(m1, like)), like)
 
 
 @leaf
-def apart_of(m1: int, like: Array) -> int:
-    """How far apart the groups of m₁ rows begin: not at places that share room in a cache."""
+def _apart(m1: int, like: Array) -> int:
+    """How far apart the groups of rows of one n₀, or m₀, begin: not at places that share room in a cache."""
     far = m1 * BESIDE * like.itemsize >= FAR and m1 % lanes(like) == 0
     return m1 * BESIDE + (LINE // like.itemsize if far else 0)
 
 
 @leaf
-def inputs_of(m0: int, m1: int, first: int, some: int, like: Array) -> Group:
-    """Of each m₀ so many of its m₁ entries of a vector; those of all at once if they follow each other in a block."""
-    if some == m1 and apart_of(m1, like) == m1 * BESIDE:
-        return Group(m0 * m1, m1 * BESIDE, 0, m0 * m1)
-    return Group(m1, apart_of(some, like), first, some)
+def _group(m0: int, m1: int, like: Array) -> int:
+    """How many rows follow each other."""
+    return m1 if _apart(m1, like) > m1 * BESIDE else m0 * m1
