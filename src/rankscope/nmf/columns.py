@@ -19,8 +19,8 @@ from rankscope.vectors import BYTES, LINE, ONE, THREE, TWO, WIDE, fetch, lanes, 
 
 NEAR = 2**18
 """Bytes of R's columns, and of S's, that are taken at a time, a panel: both stay in the second cache level."""
-
-
+FOUND = ROWS // 4
+"""Rows that are fetched while columns are found."""
 SOME = 64
 """Rows of F of which the Gram is taken at a time: in float64 they stay in the first cache level."""
 
@@ -53,18 +53,21 @@ def find_columns(A: Array, start: int, rows: int, n: int, columns: Columns) -> N
     """The columns of so many rows of A from ``start`` on."""
     for group in range((rows + ROWS - 1) // ROWS):
         for k in range(columns.counts.shape[1]):
-            _find(A, _group(group, start, rows, n), n, columns, group, k)
+            _find(A, _group(group, start, rows, n), n, columns, group, k, 0, False)
 
 
 @leaf
-def _find(A: Array, begins: Any, n: int, columns: Columns, group: int, k: int) -> None:
-    """Those of one group and panel."""
+def _find(A: Array, begins: Any, n: int, columns: Columns, group: int, k: int, ahead: int, fetches: bool) -> None:
+    """Those of one group and panel. Meanwhile FOUND rows are fetched, from ``ahead`` on, if it fetches."""
     first, seen, numbers = k * columns.panel, columns.seen, columns.numbers[group]
     end = min(first + columns.panel, n)
     begin, place = first, Index(first)
     if WIDE:
         for j in range(first, end - lanes(A) + 1, lanes(A)):
             place += Index(note_columns(numbers, place, A, begins, j))
+            if fetches:
+                for e in range(FOUND):
+                    fetch(A, ahead + (j - first) * FOUND + e * lanes(A))
             begin = j + lanes(A)
     if begin < end:
         see(A, begins, begin, end, seen)
@@ -91,18 +94,20 @@ def add_products(
 ) -> None:
     """c_i += Σ_j a_ij R_j for so many rows i of A from ``start`` on, whose columns are found on the way.
 
-    What is left over of ``whole``, R as it was given, goes into lanes of x. Meanwhile the next rows are fetched; where
-    they are far, in memory, a half of them, as ``add_left`` has fetched the other.
+    What is left over of ``whole``, R as it was given, goes into lanes of x. Meanwhile the next group is fetched; where
+    A is far, in memory, only its second half, as ``add_left`` has fetched the other.
     """
     across = len(c) // LANES
+    begun = ROWS // 2 if far else 0
+    found = FOUND if far and WIDE and _is_narrow(across, A) else 0
     for k in range(columns.counts.shape[1]):
         for group in range((rows + ROWS - 1) // ROWS):
-            begins, first = _group(group, start, rows, n), k * columns.panel
-            _find(A, begins, n, columns, group, k)
+            begins, first, next = _group(group, start, rows, n), k * columns.panel, start + ROWS * (group + 1)
+            _find(A, begins, n, columns, group, k, (next + begun) * n + FOUND * first, found > 0)
             numbers, count = columns.numbers[group], columns.counts[group, k]
-            ahead, step = (start + ROWS * (group + 1)) * n + ROWS * first, LINE // A.itemsize
-            if far:
-                ahead, step = ahead + ROWS * n // 2, step // 2
+            some = ROWS - begun - found
+            ahead = (next + begun + found) * n + some * first
+            step = _step(some * min(columns.panel, n - first), count, across, A)
             multiply_rows(A, begins, numbers, first, count, R, c, ROWS * group * across, across, ahead, step)
             if k == 0:
                 multiply_rest(A, begins, n, whole, x, ROWS * group)
@@ -114,20 +119,36 @@ def add_left(
 ) -> None:
     """S_j += Σ_i a_ij f_i for so many rows i of A from ``start`` on; what is left over, from lanes of f into rest.
 
-    Meanwhile half of every group of the next rows is fetched, if they are far.
+    Meanwhile half of a group of the rows after those that are worked on is fetched, if they are far.
     """
     across = len(F) // LANES
+    left = (len(rest) + 1) // 2 if far and _is_narrow(across, A) else 0
+    some = ROWS // 2 - left
     for k in range(columns.counts.shape[1]):
         for group in range((rows + ROWS - 1) // ROWS):
-            begins = _group(group, start, rows, n)
+            begins, first, next = _group(group, start, rows, n), k * columns.panel, start + LANES + ROWS * group
             numbers, count = columns.numbers[group], columns.counts[group, k]
-            if far and k == 0:
-                ahead = ((start + LANES + ROWS * group) * n, 0)
-                _spread(A, begins, numbers, k * columns.panel, count, F, ROWS * group * across, across, S, ahead)
+            if far:
+                ahead = (next * n + some * first, _step(some * min(columns.panel, n - first), count, across, A))
+                _spread(A, begins, numbers, first, count, F, ROWS * group * across, across, S, ahead)
             else:
-                _spread(A, begins, numbers, k * columns.panel, count, F, ROWS * group * across, across, S, (0,))
+                _spread(A, begins, numbers, first, count, F, ROWS * group * across, across, S, (0,))
             if k == 0:
-                add_rest(A, begins, n, f, ROWS * group, rest)
+                add_rest(A, begins, n, f, ROWS * group, rest, (next + some) * n, left > 0)
+
+
+@leaf
+def _is_narrow(across: int, A: Array) -> bool:
+    """Whether a product takes one vector a column, and so no more time than to find the columns, or than what is left
+    over: what is fetched is then divided among these."""
+    return across == lanes(A)
+
+
+@leaf
+def _step(entries: int, count: int, across: int, A: Array) -> int:
+    """How far apart what is fetched with each of so many columns and each tile is, so that all of these entries are."""
+    vectors = across // lanes(A)
+    return max(1, min(entries // max(1, count * ((vectors + 2) // 3)), LINE // A.itemsize))
 
 
 @inner
@@ -255,11 +276,11 @@ def _add(
     many: Any,
 ) -> None:
     """One tile of S_j += Σ_i a_ij f_i: f stays in registers."""
-    width, half = len(many) * BYTES // F.itemsize, LINE // A.itemsize // 2
+    width = len(many) * BYTES // F.itemsize
     f = load_rows(F, rows_from(frm, across, ROWS), 0, many)
     for k in range(begin, begin + count):
         if len(ahead) > 1:
-            fetch(A, ahead[0] + (k - begin) * half)
+            fetch(A, ahead[0] + (k - begin) * ahead[1])
         j = np.int64(numbers[k])
         place = tile + j * width
         store(S, place, add_inner(load(S, place, many), A, begins, j, f))

@@ -11,7 +11,7 @@ from rankscope.compiled import Array, inner, leaf
 from rankscope.nmf.tiles import LANES
 from rankscope.rooms import aligned_zeros
 from rankscope.rows import ROWS, add_pairs, add_weighted, everywhere, load_rows, store_totals, zero_rows
-from rankscope.vectors import BYTES, ONE, TWO, lanes, load_apart, store_apart
+from rankscope.vectors import BYTES, ONE, TWO, fetch, lanes, load_apart, store_apart
 
 FEW = 4
 """Components, of which more are quicker with zeros beside them."""
@@ -43,15 +43,19 @@ def multiply_rest(A: Array, begins: Any, n: int, R: Array, c: Array, lane: int) 
 
 
 @leaf
-def add_rest(A: Array, begins: Any, n: int, f: Array, lane: int, S: Array) -> None:
-    """S_k += Σ_i a_ij f_k, lane by lane, for the last components k of f and the ROWS rows i that begin there."""
+def add_rest(A: Array, begins: Any, n: int, f: Array, lane: int, S: Array, ahead: int, fetches: bool) -> None:
+    """S_k += Σ_i a_ij f_k, lane by lane, for the last components k of f and the ROWS rows i that begin there.
+
+    Meanwhile a row for each two components is fetched, of A from ``ahead`` on, if it fetches.
+    """
     rest = len(S)
     flat, weights, first = S.reshape(S.size), f.reshape(f.size), len(f) - rest
     for k in range(0, rest, 2):
+        next = ahead + k // 2 * n
         if k + 1 < rest:
-            _add(A, begins, n, weights, (first + k) * LANES + lane, flat, k * n, TWO)
+            _add(A, begins, n, weights, (first + k) * LANES + lane, flat, k * n, next, fetches, TWO)
         else:
-            _add(A, begins, n, weights, (first + k) * LANES + lane, flat, k * n, ONE)
+            _add(A, begins, n, weights, (first + k) * LANES + lane, flat, k * n, next, fetches, ONE)
 
 
 @leaf
@@ -67,9 +71,13 @@ def _multiply(A: Array, begins: Any, n: int, R: Array, k: int, c: Array, lane: i
 
 
 @leaf
-def _add(A: Array, begins: Any, n: int, f: Array, frm: int, S: Array, to: int, many: Any) -> None:
+def _add(
+    A: Array, begins: Any, n: int, f: Array, frm: int, S: Array, to: int, ahead: int, fetches: bool, many: Any
+) -> None:
     width, weights = lanes(A), everywhere(f, frm, LANES, many)
     for j in range(0, n - width + 1, width):
+        if fetches:
+            fetch(A, ahead + j)
         sums = load_apart(S, to + j, n, many)
         store_apart(S, to + j, n, add_weighted(sums, load_rows(A, begins, j, ONE), weights))
     for j in range(n // width * width, n):
