@@ -95,6 +95,20 @@ def test_what_others_work_in_counts(monkeypatch):
     assert sorted(map(len, rooms._free[torch.float32])) == [24, 1000]
 
 
+@pytest.mark.parametrize(("first", "last", "largest"), [(1000, 2000, 1000), (2000, 1000, 1024)])
+def test_the_largest_room_is_taken_first(first, last, largest, monkeypatch):
+    monkeypatch.setattr(rooms, "MOST", 4096)
+    seen = []
+
+    def work(room):
+        with_kept_room(torch.float32, lambda room: first)
+        return last  # It finds too little left.
+
+    with_kept_room(torch.float32, work)
+    with_kept_room(torch.float32, lambda room: seen.append(len(room)) or 1000)
+    assert seen == [largest]
+
+
 def test_a_room_is_given_back_by_work_that_fails():
     with_kept_room(torch.float32, lambda room: 1000)
     with pytest.raises(ZeroDivisionError):

@@ -19,7 +19,7 @@ from rankscope.vectors import LINE
 MOST = 2**26
 """Bytes that are kept at most, of all rooms."""
 _free: dict[torch.dtype, list[Array]] = {dtype: [] for dtype in LIKE}
-"""Rooms that nobody works in: as many as there once were at the same time."""
+"""Rooms that nobody works in, as many as there once were at the same time, with those that were too small first."""
 _bytes = dict.fromkeys(LIKE, 0)
 """Of all rooms, those that somebody works in too."""
 _growing = threading.Lock()
@@ -41,21 +41,32 @@ def with_kept_room(dtype: torch.dtype, work: Callable[..., int], *given: Any) ->
         room = LIKE[dtype]
     try:
         enough = work(room, *given)
-        if len(room) < enough:
-            room = _larger(room, dtype, enough)
-    finally:
+    except BaseException:
         free.append(room)
+        raise
+    if len(room) < enough:
+        room = _larger(room, dtype, enough)
+    free.insert(len(free) if len(room) >= enough else 0, room)
 
 
 def _larger(room: Array, dtype: torch.dtype, enough: int) -> Array:
-    """A room for so many numbers in place of this one, or for as many as may be kept."""
-    with _growing:
+    """A room for so many numbers in place of this one, or for as many as may be kept; this one while another is made.
+
+    The next pass asks again.
+    """
+    if not _growing.acquire(blocking=False):
+        return room
+    try:
         numbers = min(enough, (MOST - sum(_bytes.values()) + room.nbytes) // room.itemsize)
         if numbers <= len(room):
             return room
         larger = torch.empty(numbers, dtype=dtype, device="cpu").numpy()
         _bytes[dtype] += larger.nbytes - room.nbytes
         return larger
+    except RuntimeError:  # There is no memory for it, which the work did without.
+        return room
+    finally:
+        _growing.release()
 
 
 @inner

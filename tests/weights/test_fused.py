@@ -173,6 +173,10 @@ def test_the_passes_are_taken_where_they_are_meant_for(structure, monkeypatch):
         ((32, 32, 32, 1, 32), 256, False),  # Small.
         ((96, 64, 64, 1, 68), 256, False),  # Rows of D are not of whole vectors.
         ((68, 64, 64, 1, 64), 256, False),  # m₁ is not.
+        ((64, 64, 36, 1, 64), 256, False),  # n₀R is not.
+        ((32, 64, 32, 1, 64), 1024, True),  # As few and as many as that pays for.
+        ((32, 64, 32, 1, 48), 1024, False),
+        ((32, 64, 32, 1, 64), 1025, False),
     ],
 )
 def test_large_parameters_are_turned_and_not_the_vectors(sizes, batch, tiles):

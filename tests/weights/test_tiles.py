@@ -96,23 +96,30 @@ def test_what_belongs_to_different_lanes_is_multiplied_by_itself(m, p, n, run, m
 
 
 @compiled
-def by_runs(C, A, B, m, p, n, run, turned, before, begun, width):
-    # A is (k // run, i, k % run) or (k // run, k % run, i), B (k, j), C (vector, i, lane).
+def by_runs(C, A, B, m, p, n, run, turned, before, begun, more, width):
+    # A is (k // run, i, k % run) or (k // run, k % run, i), B (k, 1 + j), C (1 + vector, i, lane) and what was before
+    # as C is or one row for all.
     a = Runs(A, 0, 1, m, run * m) if turned else Runs(A, 0, run, 1, run * m)
-    to, start = Matrix(C, 0, width, m * width), Matrix(before, 0, 0, 1)
-    multiply_runs(to, a, Runs(B, 0, 0, n, run * n), m, p, n, run, start, begun)
+    to = Matrix(C, m * width, width, m * width)
+    start = Matrix(before, n, n, 1) if more else Matrix(before, 0, 0, 1)
+    multiply_runs(to, a, Runs(B, width, 0, n + width, run * (n + width)), m, p, n, run, start, begun)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("begins", ["with nothing", "with a row", "with rows"])
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize(("m", "p", "vectors", "run"), [(1, 1, 1, 1), (ROWS, 12, 3, 12), (ROWS + 3, 13, 5, 4)])
-def test_a_product_in_runs_is_that_of_matrices(m, p, vectors, run, turned, begun, dtype):
+@pytest.mark.parametrize(
+    ("m", "p", "vectors", "run"), [(1, 1, 1, 1), (ROWS, 12, 3, 12), (ROWS + 3, 13, 5, 4), (9, 6, 4, 6)]
+)
+def test_a_product_in_runs_is_that_of_matrices(m, p, vectors, run, turned, begins, dtype):
     width, runs = width_of(dtype), -(-p // run)
-    n = vectors * width
-    A, B, before = normal(runs, m, run, dtype=dtype), normal(runs * run, n, dtype=dtype), normal(n, dtype=dtype)
-    C = np.full((vectors, m, width), np.nan, dtype)
+    n, begun, more = vectors * width, begins != "with nothing", begins == "with rows"
+    A, B, before = normal(runs, m, run, dtype=dtype), normal(runs * run, n + width, dtype=dtype), normal(m + 1, n)
+    before = before.astype(dtype)
+    C = np.full((1 + vectors, m, width), np.nan, dtype)
     given = np.ascontiguousarray(A.transpose(0, 2, 1) if turned else A).reshape(-1)
-    by_runs(C.reshape(-1), given, B.reshape(-1), m, p, n, run, turned, before, begun, width)
-    expected = A.transpose(1, 0, 2).reshape(m, -1)[:, :p] @ B[:p] + begun * before
-    close(C.transpose(1, 0, 2).reshape(m, n), expected)
+    by_runs(C.reshape(-1), given, B.reshape(-1), m, p, n, run, turned, before.reshape(-1), begun, more, width)
+    expected = A.transpose(1, 0, 2).reshape(m, -1)[:, :p] @ B[:p, width:]
+    expected += begun * (before[1:] if more else before[:1])
+    close(C[1:].transpose(1, 0, 2).reshape(m, n), expected)
+    assert np.isnan(C[0]).all()

@@ -146,9 +146,12 @@ def _is_narrow(across: int, A: Array) -> bool:
 
 @leaf
 def _step(entries: int, count: int, across: int, A: Array) -> int:
-    """How far apart what is fetched with each of so many columns and each tile is, so that all of these entries are."""
-    vectors = across // lanes(A)
-    return max(1, min(entries // max(1, count * ((vectors + 2) // 3)), LINE // A.itemsize))
+    """How far apart what is fetched with each of so many columns and each tile is, so that all of these entries are.
+
+    A line at most: what is left of them where columns are few is not fetched.
+    """
+    tiles = (across // lanes(A) + 2) // 3
+    return max(1, min((entries + count * tiles - 1) // max(1, count * tiles), LINE // A.itemsize))
 
 
 @inner
@@ -222,16 +225,16 @@ def _spread(
     ahead: tuple[int, ...],
 ) -> None:
     """S_j += Σ_i a_ij f_i for the rows i and so many columns j, tile by tile; f_i from ``f`` on."""
-    n, at = len(S) // across, 0
+    n, at, begun = len(S) // across, 0, 0
     while at < across:
         width = tile_width(across - at, F.itemsize)
         if width == len(ONE) * BYTES // F.itemsize:
-            _add(A, begins, numbers, begin, count, F, f + at, across, S, at * n, ahead, ONE)
+            _add(A, begins, numbers, begin, count, F, f + at, across, S, at * n, ahead, begun, ONE)
         elif width == len(TWO) * BYTES // F.itemsize:
-            _add(A, begins, numbers, begin, count, F, f + at, across, S, at * n, ahead, TWO)
+            _add(A, begins, numbers, begin, count, F, f + at, across, S, at * n, ahead, begun, TWO)
         else:
-            _add(A, begins, numbers, begin, count, F, f + at, across, S, at * n, ahead, THREE)
-        at += width
+            _add(A, begins, numbers, begin, count, F, f + at, across, S, at * n, ahead, begun, THREE)
+        at, begun = at + width, begun + count
 
 
 @leaf
@@ -273,6 +276,7 @@ def _add(
     S: Array,
     tile: int,
     ahead: tuple[int, ...],
+    begun: int,
     many: Any,
 ) -> None:
     """One tile of S_j += Σ_i a_ij f_i: f stays in registers."""
@@ -280,7 +284,7 @@ def _add(
     f = load_rows(F, rows_from(frm, across, ROWS), 0, many)
     for k in range(begin, begin + count):
         if len(ahead) > 1:
-            fetch(A, ahead[0] + (k - begin) * ahead[1])
+            fetch(A, ahead[0] + (begun + k - begin) * ahead[1])
         j = np.int64(numbers[k])
         place = tile + j * width
         store(S, place, add_inner(load(S, place, many), A, begins, j, f))
