@@ -24,6 +24,9 @@ MAKE = {
     "kronecker, other sizes": lambda: Kronecker(96, 32, 3, left_shape=(6, 4)),
     "kronecker, too large": lambda: Kronecker(160, 256, left_shape=(2, 2)),
     "kronecker, from the left": lambda: Kronecker(24, 24, 2, left_shape=(2, 12)),
+    "kronecker, from the left, many blocks": lambda: Kronecker(384, 640, 3, left_shape=(16, 20)),
+    "kronecker, from the left, whole": lambda: Kronecker(128, 64, 4, left_shape=(8, 8)),
+    "kronecker, from the left, too large": lambda: Kronecker(160, 256, left_shape=(2, 4)),
     "monarch": lambda: Monarch(64, 64),
     "monarch, rank three": lambda: Monarch(30, 42, 3, blocks=(6, 7)),
     "monarch, many blocks": lambda: Monarch(1024, 2048),
@@ -156,7 +159,7 @@ def test_the_passes_are_taken_where_they_are_meant_for(structure, monkeypatch):
     monkeypatch.setattr(fused, "_step", lambda *given: taken.append(given) or step(*given))
     x = normal(32 * team.size(), structure.in_features, dtype=torch.float32)
     structure.multiply(x)
-    assert bool(taken) != (getattr(structure, "_from_left", False) or getattr(structure, "_route", "compiled") == "")
+    assert bool(taken) == (getattr(structure, "_route", "compiled") != "")
     taken.clear()
     structure.multiply_formed(x)
     assert bool(taken) == getattr(structure, "_forms", False)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rankscope.matrices import are_whole
 from rankscope.rows import ROWS
 from rankscope.spectra import singular_values
-from rankscope.weights import fused, kronecker_formed_pass, kronecker_pass, kronecker_rows_pass
+from rankscope.weights import fused, kronecker_formed_pass, kronecker_left_pass, kronecker_pass, kronecker_rows_pass
 from rankscope.weights.beside import Sizes
 from rankscope.weights.structure import (
     Nearest,
@@ -75,11 +75,11 @@ class Kronecker(Structure):
         self.B = nn.Parameter(torch.empty(terms, o2, i2))
         left_first, right_first = self._orders()
         self._from_left = left_first < right_first
-        self._route = _route(terms, (o1, i1), (o2, i2))
+        self._route = _route(terms, (o1, i1), (o2, i2), self._from_left)
         sizes = out_features, in_features, o2 * i2
         self._forms = out_features * in_features <= 2**16 and are_whole(*sizes)
         if self._forms:
-            self.overhead, self.slowness = 0, 1.1  # Measured at 64 to 256 wide.
+            self.overhead = 0
         self.reset_parameters(generator)
 
     @classmethod
@@ -92,23 +92,12 @@ class Kronecker(Structure):
         return _matrix(self.A, self.B)
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        if self._from_left:
-            return self._left_first(x, bias)
-        if not self._route:
-            return _right_first(x, self.B, self.A, bias)
-        return fused.apply(_ROUTES[self._route], x, self.B, self.A, bias)
+        if self._route:
+            return fused.apply(_ROUTES[self._route], x, self.B, self.A, bias)
+        return (_left_first if self._from_left else _right_first)(x, self.B, self.A, bias)
 
     def multiply_formed(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         return fused.apply(_FORMED, x, self.B, self.A, bias) if self._forms else super().multiply_formed(x, bias)
-
-    def _left_first(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        (o1, i1), (o2, i2), K = self.left_shape, self.right_shape, self.terms
-        X = x.reshape(-1, i1, i2)
-        Z = torch.bmm(self.A.flatten(0, 1).expand(len(X), -1, -1), X)  # batch × (K o1) × i2
-        Z = Z.reshape(-1, K, o1, i2).transpose(1, 2).reshape(-1, o1, K * i2)
-        shift = None if bias is None else bias.view(1, o1, o2)
-        Y = added(shift, Z, self.B.mT.flatten(0, 1).expand(len(Z), -1, -1))
-        return Y.reshape(*x.shape[:-1], self.out_features)
 
     def matrix_flops(self) -> int:
         return 2 * self.terms * self.out_features * self.in_features
@@ -176,6 +165,15 @@ def _right_first(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Tensor
     return Y.reshape(*x.shape[:-1], o1 * o2)
 
 
+def _left_first(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Tensor:
+    (K, o1, i1), (_, o2, i2) = A.shape, B.shape
+    X = x.reshape(-1, i1, i2)
+    Z = torch.bmm(A.flatten(0, 1).expand(len(X), -1, -1), X)  # batch × (K o1) × i2
+    Z = Z.reshape(-1, K, o1, i2).transpose(1, 2).reshape(-1, o1, K * i2)
+    Y = added(None if bias is None else bias.view(1, o1, o2), Z, B.mT.flatten(0, 1).expand(len(Z), -1, -1))
+    return Y.reshape(*x.shape[:-1], o1 * o2)
+
+
 def _sizes(x: Tensor, B: Tensor, A: Tensor, bias: Tensor | None) -> Sizes | None:
     (K, o1, i1), (terms, o2, i2) = A.shape, B.shape
     fit = terms == K and x.shape[-1] == i1 * i2 and (bias is None or bias.numel() == o1 * o2)
@@ -196,13 +194,20 @@ _ROUTES = {
     "vectors": fused.Route(
         fused.Passes(kronecker_pass.forward, kronecker_pass.backward, kronecker_pass.made), _right_first, _sizes
     ),
+    "left": fused.Route(
+        fused.Passes(kronecker_left_pass.forward, kronecker_left_pass.backward, kronecker_pass.made),
+        _left_first,
+        _sizes,
+    ),
 }
 
 
-def _route(terms: int, left: Shape, right: Shape) -> str:
+def _route(terms: int, left: Shape, right: Shape, from_left: bool) -> str:
     """Which passes take parts of such sizes, as measured; none where B is large, whose products are the library's."""
     if math.prod(right) > 2**12 or terms * max(math.prod(left), math.prod(right)) > 2**14:
         return ""
+    if from_left:
+        return "left"
     by_rows = min(left) >= ROWS and min(right) >= 32 and are_whole(*right)
     return "rows" if by_rows else "vectors"
 
