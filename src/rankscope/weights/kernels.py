@@ -1,7 +1,6 @@
-"""A small network φ on every entry of a matrix, compiled: φ(z) = Σ_j w₂ⱼ·activation(w₁ⱼ z + b₁ⱼ) + b₂.
+"""A small network φ on the entries of each member of a population, by parameters of its own, compiled (``mlp_pass``).
 
-Both passes take a few hundred entries at a time and all hidden units of those before the next ones are fetched, so the
-hidden values, h times as many as the entries, are never written to memory. No Python is held while a kernel runs.
+As an operation of torch's it can be mapped over and recorded. No Python is held while a kernel runs.
 """
 
 from typing import Any
@@ -10,47 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rankscope.compiled import Array, compiled, leaf
-
-CHUNK = 256
-
-# tanh(x) = x·p(x²)/q(x²) for |x| ≤ 7.9, beyond which it is 1 in float32: the rational minimax approximation of degrees
-# 13 and 6 that Eigen uses. It has no branches and no table, so many entries are done at once.
-_P = tuple(
-    np.float32(c)
-    for c in (
-        -2.76076847742355e-16,
-        2.00018790482477e-13,
-        -8.60467152213735e-11,
-        5.12229709037114e-08,
-        1.48572235717979e-05,
-        6.37261928875436e-04,
-        4.89352455891786e-03,
-    )
-)
-_Q = tuple(
-    np.float32(c) for c in (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
-)
-_FLAT = np.float32(7.90531110763549805)
-_HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1.0), np.float32(0.0)
-
-
-@leaf
-def _sigmoid(a: np.float32) -> np.float32:
-    """1/(1 + e⁻ᵃ) = ½ + ½ tanh(a/2)."""
-    x = _HALF * a
-    x = -_FLAT if x < -_FLAT else x
-    x = _FLAT if x > _FLAT else x
-    s = x * x
-    p = _P[0]
-    p = p * s + _P[1]
-    p = p * s + _P[2]
-    p = p * s + _P[3]
-    p = p * s + _P[4]
-    p = p * s + _P[5]
-    p = p * s + _P[6]
-    q = ((_Q[0] * s + _Q[1]) * s + _Q[2]) * s + _Q[3]
-    return _HALF + _HALF * x * p / q
+from rankscope.compiled import Array, compiled
+from rankscope.weights.mlp_pass import CHUNK, add_gradients, add_units
 
 
 @compiled
@@ -61,20 +21,10 @@ def _forward(Z: Array, theta: Array, silu: bool, W: Array) -> None:
     for i in range(rows):
         for start in range(0, n, CHUNK):
             size = min(CHUNK, n - start)
+            w[:] = theta[i, 3 * h]
             for x in range(size):
                 z[x] = Z[i, start + x]
-            for x in range(CHUNK):
-                w[x] = theta[i, 3 * h]
-            for j in range(h):
-                w1, b1, w2 = theta[i, j], theta[i, h + j], theta[i, 2 * h + j]
-                if silu:
-                    for x in range(CHUNK):
-                        a = w1 * z[x] + b1
-                        w[x] += w2 * a * _sigmoid(a)
-                else:
-                    for x in range(CHUNK):
-                        a = w1 * z[x] + b1
-                        w[x] += w2 * (_ZERO if a < _ZERO else a)
+            add_units(z, theta[i], h, silu, w)
             for x in range(size):
                 W[i, start + x] = w[x]
 
@@ -83,43 +33,17 @@ def _forward(Z: Array, theta: Array, silu: bool, W: Array) -> None:
 def _backward(G: Array, Z: Array, theta: Array, silu: bool, gZ: Array, g_theta: Array) -> None:
     """The gradients with respect to Z and θ for G = ∂/∂W."""
     (rows, n), h = Z.shape, theta.shape[1] // 3
-    g_theta[:] = _ZERO
+    g_theta[:] = 0
     z, g, gz = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32)
     for i in range(rows):
         for start in range(0, n, CHUNK):
             size = min(CHUNK, n - start)
+            g[:], gz[:], g_b2 = 0, 0, g_theta[i, 3 * h]
             for x in range(size):
                 z[x], g[x] = Z[i, start + x], G[i, start + x]
-            for x in range(size, CHUNK):
-                g[x] = _ZERO
-            g_b2 = _ZERO
-            for x in range(CHUNK):
-                gz[x] = _ZERO
                 g_b2 += g[x]
-            g_theta[i, 3 * h] += g_b2
-            for j in range(h):
-                w1, b1, w2 = theta[i, j], theta[i, h + j], theta[i, 2 * h + j]
-                g_w1, g_b1, g_w2 = _ZERO, _ZERO, _ZERO
-                if silu:
-                    for x in range(CHUNK):
-                        a = w1 * z[x] + b1
-                        s = _sigmoid(a)
-                        g_w2 += g[x] * a * s
-                        ga = g[x] * w2 * s * (_ONE + a * (_ONE - s))
-                        g_b1 += ga
-                        g_w1 += ga * z[x]
-                        gz[x] += ga * w1
-                else:
-                    for x in range(CHUNK):
-                        a = w1 * z[x] + b1
-                        g_w2 += g[x] * (_ZERO if a < _ZERO else a)
-                        ga = g[x] * w2 if a > _ZERO else _ZERO
-                        g_b1 += ga
-                        g_w1 += ga * z[x]
-                        gz[x] += ga * w1
-                g_theta[i, j] += g_w1
-                g_theta[i, h + j] += g_b1
-                g_theta[i, 2 * h + j] += g_w2
+            g_theta[i, 3 * h] = g_b2
+            add_gradients(z, g, theta[i], h, silu, gz, g_theta[i])
             for x in range(size):
                 gZ[i, start + x] = gz[x]
 

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from rankscope.weights import fused, mlp_pass
+from rankscope.weights.beside import Sizes
 from rankscope.weights.structure import Structure, calibrate, check_range, fill_uniform
 
 
@@ -86,11 +88,7 @@ class MLP(Phi):
         return 5 * len(self.w1)
 
     def forward(self, Z: Tensor) -> Tensor:
-        # A product with [z; 1] does what w₁z + b₁ says in one pass over memory, and its gradients likewise.
-        z = Z.reshape(1, -1)
-        inputs = torch.cat([z, torch.ones_like(z)])
-        hidden = _ACTIVATIONS[self.activation](torch.stack([self.w1, self.b1], dim=1) @ inputs)
-        return (self.w2 @ hidden + self.b2).reshape(Z.shape)
+        return fused.apply(_ROUTES[self.activation], Z, torch.cat([self.w1, self.b1, self.w2]), self.b2, None)
 
     def of_members(self, own: Mapping[str, Tensor], Z: Tensor) -> Tensor:
         if Z.device.type != "cpu" or Z.dtype != torch.float32:
@@ -358,3 +356,22 @@ def _positive(name: str, value: float) -> float:
 
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "relu": F.relu}
+
+
+def _route(activation: str) -> fused.Route:
+    passes = fused.Passes(mlp_pass.forward, mlp_pass.backward, mlp_pass.made)
+
+    def operations(Z: Tensor, theta: Tensor, b2: Tensor, bias: Tensor | None) -> Tensor:
+        w1, b1, w2 = theta.reshape(3, -1)
+        # A product with [z; 1] does what w₁z + b₁ says in one pass over memory, and its gradients likewise.
+        z = Z.reshape(1, -1)
+        hidden = _ACTIVATIONS[activation](torch.stack([w1, b1], dim=1) @ torch.cat([z, torch.ones_like(z)]))
+        return (w2 @ hidden + b2).reshape(Z.shape)
+
+    def sizes(Z: Tensor, theta: Tensor, b2: Tensor, bias: Tensor | None) -> Sizes | None:
+        return (Z.shape[-1], len(theta) // 3, int(activation == "silu")) if Z.dtype == torch.float32 else None
+
+    return fused.Route(passes, operations, sizes)
+
+
+_ROUTES = {activation: _route(activation) for activation in _ACTIVATIONS}
