@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import laws
-from rankscope.weights import MLP, Dense, Fourier, Kronecker, LowRank, Monarch, Nonlinear, Sine, Structure
+from rankscope import rooms
+from rankscope.weights import MLP, Dense, Fourier, Kronecker, LowRank, Monarch, Nonlinear, Sine, Structure, fused
 
 SHAPES = [(15, 28), (9, 4), (10, 22)]
 
@@ -50,3 +51,20 @@ def make(request: pytest.FixtureRequest) -> Make:
 def shape(request: pytest.FixtureRequest) -> tuple[int, int]:
     """(out, in)."""
     return request.param
+
+
+@pytest.fixture
+def poisoned_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rooms of passes hold NaN when one begins."""
+    free = {dtype: [torch.empty(2**20, dtype=dtype).numpy()] for dtype in rooms._free}
+    monkeypatch.setattr(rooms, "_free", free)
+    monkeypatch.setattr(rooms, "_bytes", {dtype: room.nbytes for dtype, (room,) in free.items()})
+
+    def with_room(dtype: torch.dtype, work: Callable[..., int], *given: object) -> None:
+        def begin(room: rooms.Array) -> int:
+            room.fill(torch.nan)
+            return work(room, *given)
+
+        rooms.with_kept_room(dtype, begin)
+
+    monkeypatch.setattr(fused, "with_kept_room", with_room)

@@ -10,8 +10,18 @@ from torch.func import functional_call, grad, jvp, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 import laws
-from rankscope import rooms, team
-from rankscope.weights import Kronecker, LowRank, Monarch, StructuredLinear, fused, monarch
+from rankscope import team
+from rankscope.weights import (
+    Kronecker,
+    LowRank,
+    Monarch,
+    StructuredLinear,
+    fused,
+    kronecker_left_pass,
+    kronecker_pass,
+    kronecker_rows_pass,
+    monarch,
+)
 
 MAKE = {
     "low rank": lambda: LowRank(64, 128, 16),
@@ -40,20 +50,8 @@ BOTH = {torch.float64: 1e-12, torch.float32: 2e-5}
 
 
 @pytest.fixture(autouse=True)
-def _nothing_in_a_room(monkeypatch):
+def _nothing_in_a_room(poisoned_rooms):
     """What a pass reads of its room it has written before."""
-    free = {dtype: [torch.empty(2**20, dtype=dtype).numpy()] for dtype in rooms._free}
-    monkeypatch.setattr(rooms, "_free", free)
-    monkeypatch.setattr(rooms, "_bytes", {dtype: room.nbytes for dtype, (room,) in free.items()})
-
-    def with_room(dtype, work, *given):
-        def begin(room):
-            room.fill(torch.nan)
-            return work(room, *given)
-
-        rooms.with_kept_room(dtype, begin)
-
-    monkeypatch.setattr(fused, "with_kept_room", with_room)
 
 
 @pytest.fixture(params=MAKE)
@@ -137,6 +135,16 @@ def test_functions_are_transformed_like_operations(structure):
     assert torch.allclose(torch.cat([y, tangent]), torch.cat([X[0], X[1]]) @ W.mT, atol=1e-12)
 
 
+def test_many_gradients_at_once_are_those_one_by_one(structure):
+    structure = structure.double()
+    x, Gs = normal(5, structure.in_features).requires_grad_(), normal(3, 5, structure.out_features)
+    inputs = [x, *structure.parameters()]
+    at_once = torch.autograd.grad(structure.multiply(x), inputs, Gs, is_grads_batched=True)
+    for k, G in enumerate(Gs):
+        one = torch.autograd.grad(structure.multiply(x), inputs, G)
+        assert largest([gradients[k] for gradients in at_once], one) <= 1e-12
+
+
 def test_copies_take_the_same_passes(structure):
     x = normal(64, structure.in_features, dtype=torch.float32)
     for other in (copy.deepcopy(structure), pickle.loads(pickle.dumps(structure))):
@@ -153,19 +161,39 @@ def test_others_that_look_on_see_operations(structure):
         assert structure.multiply(x).dtype == torch.bfloat16
 
 
-def test_the_passes_are_taken_where_they_are_meant_for(structure, monkeypatch):
+def test_the_passes_are_taken_where_they_are_meant_for(structure, monkeypatch, request):
     taken = []
     step = fused._step
     monkeypatch.setattr(fused, "_step", lambda *given: taken.append(given) or step(*given))
     x = normal(32 * team.size(), structure.in_features, dtype=torch.float32)
     structure.multiply(x)
-    assert bool(taken) == (getattr(structure, "_route", "compiled") != "")
+    assert bool(taken) == (not request.node.callspec.id.endswith("too large"))
     taken.clear()
     structure.multiply_formed(x)
     assert bool(taken) == getattr(structure, "_forms", False)
     assert not fused._takes(x.to("meta"), *structure.parameters(), None)
     assert not fused._takes(x.half(), *structure.parameters(), None)
     assert not fused._takes(x.double(), *structure.parameters(), None)
+
+
+@pytest.mark.parametrize(
+    ("out", "left_shape", "terms", "passes"),
+    [
+        (64, (8, 8), 4, kronecker_pass),
+        (128, (8, 16), 4, kronecker_left_pass),
+        (128, (16, 8), 4, kronecker_pass),
+        (1024, (32, 32), 1, kronecker_rows_pass),
+        (2048, (32, 64), 4, kronecker_left_pass),
+        (2048, (64, 32), 4, kronecker_rows_pass),
+        (8192, (64, 128), 1, None),
+    ],
+)
+def test_kronecker_begins_with_the_part_that_is_less_work(out, left_shape, terms, passes, monkeypatch):
+    routes = []
+    monkeypatch.setattr(fused, "apply", lambda route, x, *given: routes.append(route) or x)
+    structure = Kronecker(out, out, terms, left_shape=left_shape)
+    structure.multiply(torch.zeros(2, out))
+    assert [route.passes.forward for route in routes] == ([] if passes is None else [passes.forward])
 
 
 @pytest.mark.parametrize(

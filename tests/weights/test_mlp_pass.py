@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.autograd.functional import jacobian
 from torch.func import grad
 
 import laws
@@ -14,6 +15,11 @@ from rankscope.weights.mlp_pass import CHUNK
 
 def drawn(activation, width=5):
     return MLP(width, activation=activation, generator=laws.generator(0))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_in_a_room(poisoned_rooms):
+    """What a pass reads of its room it has written before."""
 
 
 @pytest.fixture
@@ -42,14 +48,17 @@ def test_values_and_gradients_are_those_of_the_operations(activation, shape, thr
 
 
 @pytest.mark.parametrize("activation", ["silu", "relu"])
-def test_only_what_is_wanted_has_a_gradient(activation):
-    phi, Z = drawn(activation), torch.randn(40, 40)
-    free = torch.autograd.grad(phi(Z).sum(), phi.w1)[0]
-    for parameter in phi.parameters():
-        parameter.requires_grad_(False)
+@pytest.mark.parametrize("wanted", ["Z", "w1", "b1", "w2", "b2"])
+def test_only_what_is_wanted_has_a_gradient(activation, wanted):
+    phi, Z = drawn(activation), torch.randn(40, 40, requires_grad=True)
+    every = dict(zip(("Z", "w1", "b1", "w2", "b2"), (Z, *phi.parameters()), strict=True))
+    gradients = torch.autograd.grad(phi(Z).square().sum(), list(every.values()))
+    for tensor in every.values():
+        tensor.requires_grad_(False)
     assert not phi(Z).requires_grad
-    assert torch.autograd.grad(phi(Z.requires_grad_()).square().sum(), Z)[0].shape == Z.shape
-    assert free.shape == phi.w1.shape
+    every[wanted].requires_grad_()
+    alone = torch.autograd.grad(phi(Z).square().sum(), every[wanted])[0]
+    assert torch.equal(alone, dict(zip(every, gradients, strict=True))[wanted])
 
 
 def test_derivatives_of_derivatives_are_those_of_the_operations():
@@ -72,9 +81,42 @@ def test_transformed_functions_see_operations(taken):
     torch.testing.assert_close(slope, torch.autograd.grad(phi(Z.requires_grad_()).sum(), Z)[0], rtol=1e-5, atol=1e-6)
 
 
-def test_what_is_not_a_number_stays_so():
-    W = drawn("silu")(torch.tensor([[float("nan"), 1.0]]))
+@pytest.mark.parametrize("activation", ["silu", "relu"])
+def test_what_is_not_a_number_stays_so(activation):
+    Z, phi = torch.tensor([[float("nan"), 1.0]]), drawn(activation)
+    W = phi(Z)
     assert W.isnan().tolist() == [[True, False]]
+    slopes = [jacobian(copy.deepcopy(phi).to(dtype), Z.to(dtype)) for dtype in (torch.float32, torch.float64)]
+    torch.testing.assert_close(slopes[0].double(), slopes[1], rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+def test_silu_is_itself_far_out():
+    phi = drawn("silu", 3)
+    with torch.no_grad():
+        for parameter, value in zip(phi.parameters(), (1, 0, 1, 0), strict=True):
+            parameter.fill_(value)
+    Z = torch.tensor([-1e30, -1e6, -100.0, -15.9, -15.7, 15.7, 15.9, 100.0, 1e6, 1e30], requires_grad=True)
+    W, wide = phi(Z), Z.detach().double().requires_grad_()
+    expected = 3 * torch.nn.functional.silu(wide)
+    torch.testing.assert_close(W.double(), expected, rtol=1e-6, atol=1e-5)
+    slopes = torch.autograd.grad(W.sum(), Z)[0], torch.autograd.grad(expected.sum(), wide)[0]
+    torch.testing.assert_close(slopes[0].double(), slopes[1], rtol=1e-5, atol=1e-5)
+
+
+def test_many_slopes_of_one_sign_are_added_up_precisely():
+    phi, Z = drawn("relu"), torch.randn(700, 900, generator=laws.generator(6))
+    slope = torch.autograd.grad(phi(Z), phi.b2, torch.full_like(Z, 0.1))[0]
+    assert slope.item() == pytest.approx(0.1 * Z.numel(), rel=1e-6)
+
+
+def test_other_sizes_are_refused_as_by_operations():
+    Z = torch.randn(6, 8)
+    for name, size in (("b2", 0), ("b2", 7), ("b1", 1)):
+        phi = drawn("silu")
+        setattr(phi, name, torch.nn.Parameter(torch.ones(size)))
+        with pytest.raises(RuntimeError, match="size"):
+            phi(Z)
+    assert drawn("silu")(torch.tensor(0.5)).shape == ()
 
 
 def test_a_layer_learns_by_them(taken):

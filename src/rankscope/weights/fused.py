@@ -1,4 +1,4 @@
-"""A product with a structure as one step of autograd, by compiled passes: for layers whose products are small.
+"""A product with a structure, or φ of its entries, as one step of autograd by compiled passes: for what is small.
 
 There a layer's time is what its operations cost to call, and not their arithmetic. Two passes take their place, one
 forward and one backward, each on as many cores as its arithmetic is worth. Whoever asks for more than a gradient, by
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch._C import _is_tracing, _len_torch_dispatch_stack
-from torch._C._functorch import peek_interpreter_stack
+from torch._C._functorch import is_batchedtensor, is_legacy_batchedtensor, peek_interpreter_stack
 from torch.autograd import forward_ad
 
 from rankscope import team
@@ -22,7 +22,7 @@ from rankscope.weights.beside import Places, Sizes
 
 
 class Passes(NamedTuple):
-    """Both passes over a batch, for a structure of two parts P and Q of such sizes."""
+    """Both passes over a batch, for a structure of two parts P and Q of such sizes, or for φ with such parameters."""
 
     forward: Callable[[Array, Sizes, int, Places, int], int]
     """(like, sizes, batch, places, team), with the places of x, P, Q, b, y and what lies between, z. The last two are
@@ -76,8 +76,8 @@ class _Step(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         x, P, Q, bias, z = ctx.saved_tensors
         (route, sizes), (_, *needed) = ctx.how, ctx.needs_input_grad
-        if torch.is_grad_enabled():
-            return None, *_differentiable(route.operations, (x, P, Q, bias), needed, gradients[0])
+        if torch.is_grad_enabled() or is_batchedtensor(gradients[0]) or is_legacy_batchedtensor(gradients[0]):
+            return None, *_by_operations(route.operations, (x, P, Q, bias), needed, gradients[0])
         dY, X, p, q = gradients[0].contiguous(), x.contiguous(), P.contiguous(), Q.contiguous()
         dx, dP, dQ = torch.empty_like(X) if needed[0] else None, torch.empty_like(p), torch.empty_like(q)
         db = dY.new_empty(dY.shape[1])
@@ -91,13 +91,16 @@ _step = cast(Any, super(torch.autograd.Function, _Step)).apply
 """Without a look at transformed functions, which do not come here."""
 
 
-def _differentiable(
+def _by_operations(
     operations: Operations, inputs: Sequence[Any], needed: Sequence[bool], dY: Tensor
 ) -> list[Tensor | None]:
-    """The gradients by operations that have derivatives themselves."""
+    """The gradients by operations, which have derivatives themselves, and take many ∂Y at once."""
     wanted: list[Any] = [tensor for tensor, needs in zip(inputs, needed, strict=True) if needs]
     x, P, Q, bias = inputs
-    found = iter(torch.autograd.grad([operations(x, P, Q, bias)], wanted, [dY], create_graph=True))
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        y = operations(x, P, Q, bias)
+    found = iter(torch.autograd.grad([y], wanted, [dY], create_graph=differentiable))
     return [next(found) if needs else None for needs in needed]
 
 

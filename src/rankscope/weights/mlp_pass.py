@@ -2,8 +2,8 @@
 
     φ(z) = Σ_j w₂ⱼ·activation(w₁ⱼ z + b₁ⱼ) + b₂.
 
-Threads share the rows of Z. Of these CHUNK entries are taken at a time, and all hidden units of those before the next
-ones are fetched, so that the hidden values, h times as many as the entries, are never written to memory.
+CHUNK entries are taken at a time, and all hidden units of those before the next ones are fetched, so that the hidden
+values, h times as many as the entries, are never written to memory. Threads share the entries.
 """
 
 import numpy as np
@@ -12,13 +12,13 @@ from rankscope.addresses import at
 from rankscope.compiled import Array, compiled, leaf
 from rankscope.rooms import add_up, kept_room, rooms_in
 from rankscope.team import together
-from rankscope.weights.beside import Places, Sizes, parts_of, rows_of
+from rankscope.weights.beside import ENOUGH, Places, Sizes
 
 COST = 8
 """Multiply-adds that a hidden unit takes the time of."""
 CHUNK = 256
 
-# tanh(x) = x·p(x²)/q(x²) for |x| ≤ 7.9, beyond which it is 1 in float32: the rational minimax approximation of degrees
+# tanh(x) = x·p(x²)/q(x²) for |x| ≤ 7.9, beyond which it is 1 to float32: the rational minimax approximation of degrees
 # 13 and 6 that Eigen uses. It has no branches and no table, so many entries are done at once.
 _P = tuple(
     np.float32(c)
@@ -49,21 +49,18 @@ def forward(like: Array, sizes: Sizes, rows: int, places: Places, team: int) -> 
     """W (rows×n) for Z (rows×n), w₁, b₁ and w₂ (3h) at p and b₂ at q; sizes are n, h and whether it is SiLU."""
     n, h, silu = sizes
     z, p, q, _, w, _ = places
-    kept, parts = kept_room(like), parts_of(rows, COST * n * h, team)
+    kept, parts = kept_room(like), _parts_of(rows * n, COST * h, team)
     Z, W, theta, b2 = at(z, (rows * n,), like), at(w, (rows * n,), like), at(p, (3 * h,), like), at(q, (1,), like)
     room = rooms_in(kept, parts, 2 * CHUNK)
-    together(_forward, parts, team, (parts, rows, n, Z, theta, b2, silu > 0, W, room))
+    together(_forward, parts, team, (parts, Z, theta, b2, silu > 0, W, room))
     return kept.taken[0]
 
 
 @leaf
-def _forward(
-    part: int, parts: int, rows: int, n: int, Z: Array, theta: Array, b2: Array, silu: bool, W: Array, room: Array
-) -> None:
+def _forward(part: int, parts: int, Z: Array, theta: Array, b2: Array, silu: bool, W: Array, room: Array) -> None:
     z, w = room[part, :CHUNK], room[part, CHUNK : 2 * CHUNK]
-    first, many = rows_of(part, parts, rows)
-    for begin in range(first * n, (first + many) * n, CHUNK):
-        size = min(CHUNK, (first + many) * n - begin)
+    for begin in range(*_share_of(part, parts, len(Z)), CHUNK):
+        size = min(CHUNK, len(Z) - begin)
         z[:], w[:] = 0, b2[0]
         for x in range(size):
             z[x] = Z[begin + x]
@@ -77,10 +74,10 @@ def backward(like: Array, sizes: Sizes, rows: int, places: Places, team: int) ->
     """The gradients of Z, unless there is no room for it, and of what is at p and q for ∂W (rows×n)."""
     n, h, silu = sizes
     dw, z, _, p, _, dz, dp, dq, _ = places
-    kept, parts = kept_room(like), parts_of(rows, 2 * COST * n * h, team)
+    kept, parts = kept_room(like), _parts_of(rows * n, 2 * COST * h, team)
     dW, Z, dZ = at(dw, (rows * n,), like), at(z, (rows * n,), like), at(dz, (rows * n if dz else 0,), like)
     room, sums = rooms_in(kept, parts, 3 * CHUNK), (rooms_in(kept, parts, 3 * h), rooms_in(kept, parts, 1))
-    together(_backward, parts, team, (parts, rows, n, dW, Z, at(p, (3 * h,), like), silu > 0, dZ, sums, room))
+    together(_backward, parts, team, (parts, dW, Z, at(p, (3 * h,), like), silu > 0, dZ, sums, room))
     add_up(sums[0], 3 * h, at(dp, (1, 3 * h), like))
     add_up(sums[1], 1, at(dq, (1, 1), like))
     return kept.taken[0]
@@ -90,8 +87,6 @@ def backward(like: Array, sizes: Sizes, rows: int, places: Places, team: int) ->
 def _backward(
     part: int,
     parts: int,
-    rows: int,
-    n: int,
     dW: Array,
     Z: Array,
     theta: Array,
@@ -102,20 +97,33 @@ def _backward(
 ) -> None:
     z, g, dz = room[part, :CHUNK], room[part, CHUNK : 2 * CHUNK], room[part, 2 * CHUNK : 3 * CHUNK]
     d_theta, d_b2 = sums[0][part], sums[1][part]
-    d_theta[:], d_b2[:] = 0, 0
-    first, many = rows_of(part, parts, rows)
-    for begin in range(first * n, (first + many) * n, CHUNK):
-        size = min(CHUNK, (first + many) * n - begin)
+    d_theta[:], every = 0, 0.0  # In double precision: they may all have one sign.
+    for begin in range(*_share_of(part, parts, len(Z)), CHUNK):
+        size = min(CHUNK, len(Z) - begin)
         z[:], g[:], dz[:] = 0, 0, 0
-        total = d_b2[0]
+        total = _ZERO
         for x in range(size):
             z[x], g[x] = Z[begin + x], dW[begin + x]
             total += g[x]
-        d_b2[0] = total
+        every += total
         add_gradients(z, g, theta, len(theta) // 3, silu, dz, d_theta)
         if dZ.size:
             for x in range(size):
                 dZ[begin + x] = dz[x]
+    d_b2[0] = every
+
+
+@leaf
+def _parts_of(entries: int, each: int, team: int) -> int:
+    """Into how many parts so many entries are worth being divided, with so many multiply-adds for each."""
+    return max(1, min(team, entries * each // ENOUGH, (entries + CHUNK - 1) // CHUNK))
+
+
+@leaf
+def _share_of(part: int, parts: int, entries: int) -> tuple[int, int]:
+    """Where a part begins and ends: at a whole CHUNK, or where the entries do."""
+    chunks = (entries + CHUNK - 1) // CHUNK
+    return part * chunks // parts * CHUNK, min((part + 1) * chunks // parts * CHUNK, entries)
 
 
 @leaf
@@ -152,7 +160,7 @@ def add_gradients(z: Array, g: Array, theta: Array, h: int, silu: bool, dz: Arra
             for x in range(CHUNK):
                 a = w1 * z[x] + b1
                 d_w2 += g[x] * (_ZERO if a < _ZERO else a)
-                da = g[x] * w2 if a > _ZERO else _ZERO
+                da = _ZERO if a <= _ZERO else g[x] * w2
                 d_b1 += da
                 d_w1 += da * z[x]
                 dz[x] += da * w1
@@ -163,7 +171,7 @@ def add_gradients(z: Array, g: Array, theta: Array, h: int, silu: bool, dz: Arra
 
 @leaf
 def _sigmoid(a: np.float32) -> np.float32:
-    """1/(1 + e⁻ᵃ) = ½ + ½ tanh(a/2)."""
+    """1/(1 + e⁻ᵃ) = ½ + ½ tanh(a/2); 0 and 1 themselves far out, where a product with a would show the difference."""
     x = _HALF * a
     x = -_FLAT if x < -_FLAT else x
     x = _FLAT if x > _FLAT else x
@@ -176,4 +184,5 @@ def _sigmoid(a: np.float32) -> np.float32:
     p = p * s + _P[5]
     p = p * s + _P[6]
     q = ((_Q[0] * s + _Q[1]) * s + _Q[2]) * s + _Q[3]
-    return _HALF + _HALF * x * p / q
+    inside = _HALF + _HALF * x * p / q
+    return _ZERO if x == -_FLAT else _ONE if x == _FLAT else inside

@@ -88,12 +88,12 @@ class MLP(Phi):
         return 5 * len(self.w1)
 
     def forward(self, Z: Tensor) -> Tensor:
-        return fused.apply(_ROUTES[self.activation], Z, torch.cat([self.w1, self.b1, self.w2]), self.b2, None)
+        return fused.apply(_ROUTES[self.activation], Z, torch.stack([self.w1, self.b1, self.w2]), self.b2, None)
 
     def of_members(self, own: Mapping[str, Tensor], Z: Tensor) -> Tensor:
         if Z.device.type != "cpu" or Z.dtype != torch.float32:
             return super().of_members(own, Z)
-        from rankscope.weights import kernels  # noqa: PLC0415  the compiler is loaded when it is needed
+        from rankscope.weights import kernels  # noqa: PLC0415  its operations are registered when they are needed
 
         theta = torch.cat([own[name] for name in ("w1", "b1", "w2", "b2")], dim=1)
         return kernels.mlp(Z.flatten(1), theta, self.activation == "silu").reshape(Z.shape)
@@ -362,14 +362,15 @@ def _route(activation: str) -> fused.Route:
     passes = fused.Passes(mlp_pass.forward, mlp_pass.backward, mlp_pass.made)
 
     def operations(Z: Tensor, theta: Tensor, b2: Tensor, bias: Tensor | None) -> Tensor:
-        w1, b1, w2 = theta.reshape(3, -1)
+        w1, b1, w2 = theta
         # A product with [z; 1] does what w₁z + b₁ says in one pass over memory, and its gradients likewise.
         z = Z.reshape(1, -1)
         hidden = _ACTIVATIONS[activation](torch.stack([w1, b1], dim=1) @ torch.cat([z, torch.ones_like(z)]))
         return (w2 @ hidden + b2).reshape(Z.shape)
 
     def sizes(Z: Tensor, theta: Tensor, b2: Tensor, bias: Tensor | None) -> Sizes | None:
-        return (Z.shape[-1], len(theta) // 3, int(activation == "silu")) if Z.dtype == torch.float32 else None
+        taken = Z.dtype == torch.float32 and Z.ndim > 0 and b2.numel() == 1
+        return (Z.shape[-1], theta.shape[1], int(activation == "silu")) if taken else None
 
     return fused.Route(passes, operations, sizes)
 
