@@ -170,11 +170,16 @@ def add_gram(F: Array, q: int, f: Array, wide: Array, G: Array) -> None:
     r, apart = len(f), len(F) // LANES
     across = len(G) // r
     for begin in range(0, LANES, SOME):
-        for lane in range(SOME):
-            for j in range(q):
-                wide[lane * across + j] = F[(begin + lane) * apart + j]
-            for j in range(q, r):
-                wide[lane * across + j] = f[j, begin + lane]
+        to, frm = Index(0), Index(begin * apart)
+        for _ in range(SOME):
+            for j in range(Index(q)):
+                wide[to + j] = F[frm + j]
+            to, frm = to + Index(across), frm + Index(apart)
+        for j in range(q, r):
+            to = Index(j)
+            for lane in range(Index(begin), Index(begin + SOME)):
+                wide[to] = f[j, lane]
+                to += Index(across)
         for i in range(0, r, ROWS):
             left, right = Matrix(wide, i, 1, across), Matrix(wide, i, across, 1)
             add_product(Matrix(G, i * across + i, across, 1), left, right, min(ROWS, r - i), SOME, across - i)
