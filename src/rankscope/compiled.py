@@ -26,7 +26,7 @@ Index = np.uintp
 """Unsigned, so that no index is taken from the end."""
 
 Result = TypeVar("Result")
-_DECORATED = re.compile(rb"^@(compiled|inner|leaf)$", re.MULTILINE)
+_DECORATED = re.compile(rb"^@(compiled|inner|leaf|inlined)$", re.MULTILINE)
 
 
 def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
@@ -57,7 +57,12 @@ def leaf(function: Callable[..., Result]) -> Callable[..., Result]:
     return _compiled(function, _Numbers(function), no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
 
 
-def _compiled(function: Callable[..., Result], cache: "_Cache", **how: bool) -> Callable[..., Result]:
+def inlined(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Compile it anew within each that calls it."""
+    return _compiled(function, _Numbers(function), no_cpython_wrapper=True, no_cfunc_wrapper=True, inline="always")
+
+
+def _compiled(function: Callable[..., Result], cache: "_Cache", **how: bool | str) -> Callable[..., Result]:
     dispatcher = njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"}, **how)(function)
     dispatcher._cache = cache
     return dispatcher

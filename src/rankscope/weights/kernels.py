@@ -38,12 +38,12 @@ def _backward(G: Array, Z: Array, theta: Array, silu: bool, gZ: Array, g_theta: 
     for i in range(rows):
         for start in range(0, n, CHUNK):
             size = min(CHUNK, n - start)
-            z[:], g[:], gz[:], g_b2 = 0, 0, 0, np.float32(0)
+            z[:], g[:], gz[:], g_b2 = 0, 0, 0, 0.0
             for x in range(size):
                 z[x], g[x] = Z[i, start + x], G[i, start + x]
-                g_b2 += g[x]
+                g_b2 += np.float64(g[x])
             g_theta[i, 3 * h] += g_b2
-            add_gradients(z, g, theta[i], h, silu, gz, g_theta[i])
+            add_gradients(z, g, theta[i], h, silu, gz, g_theta[i], np.float32(0))
             for x in range(size):
                 gZ[i, start + x] = gz[x]
 

@@ -9,7 +9,7 @@ values, h times as many as the entries, are never written to memory. Threads sha
 import numpy as np
 
 from rankscope.addresses import at
-from rankscope.compiled import Array, compiled, leaf
+from rankscope.compiled import Array, compiled, inlined, leaf
 from rankscope.rooms import add_up, kept_room, rooms_in
 from rankscope.team import together
 from rankscope.weights.beside import ENOUGH, Places, Sizes
@@ -97,16 +97,14 @@ def _backward(
 ) -> None:
     z, g, dz = room[part, :CHUNK], room[part, CHUNK : 2 * CHUNK], room[part, 2 * CHUNK : 3 * CHUNK]
     d_theta, d_b2 = sums[0][part], sums[1][part]
-    d_theta[:], every = 0, 0.0  # In double precision: they may all have one sign.
+    d_theta[:], every = 0, 0.0
     for begin in range(*_share_of(part, parts, len(Z)), CHUNK):
         size = min(CHUNK, len(Z) - begin)
         z[:], g[:], dz[:] = 0, 0, 0
-        total = _ZERO
         for x in range(size):
             z[x], g[x] = Z[begin + x], dW[begin + x]
-            total += g[x]
-        every += total
-        add_gradients(z, g, theta, len(theta) // 3, silu, dz, d_theta)
+            every += np.float64(g[x])
+        add_gradients(z, g, theta, len(theta) // 3, silu, dz, d_theta, 0.0)
         if dZ.size:
             for x in range(size):
                 dZ[begin + x] = dz[x]
@@ -126,7 +124,7 @@ def _share_of(part: int, parts: int, entries: int) -> tuple[int, int]:
     return part * chunks // parts * CHUNK, min((part + 1) * chunks // parts * CHUNK, entries)
 
 
-@leaf
+@inlined
 def add_units(z: Array, theta: Array, h: int, silu: bool, w: Array) -> None:
     """w += Σ_j w₂ⱼ·activation(w₁ⱼ z + b₁ⱼ) for CHUNK entries z; theta holds h numbers of each kind, w₁, b₁ and w₂."""
     for j in range(h):
@@ -141,12 +139,18 @@ def add_units(z: Array, theta: Array, h: int, silu: bool, w: Array) -> None:
                 w[x] += w2 * (_ZERO if a < _ZERO else a)
 
 
-@leaf
-def add_gradients(z: Array, g: Array, theta: Array, h: int, silu: bool, dz: Array, d_theta: Array) -> None:
-    """Those with respect to z and theta, for g = ∂/∂w, to what is in dz and d_theta."""
+@inlined
+def add_gradients(
+    z: Array, g: Array, theta: Array, h: int, silu: bool, dz: Array, d_theta: Array, zero: np.floating
+) -> None:
+    """Those with respect to z and theta, for g = ∂/∂w, to what is in dz and d_theta.
+
+    Sums over the entries begin at ``zero`` and have its precision. In double the order of a sum changes no bit: the
+    compiler chooses it, and anew for each of the copies that it makes of what threads work on.
+    """
     for j in range(h):
         w1, b1, w2 = theta[j], theta[h + j], theta[2 * h + j]
-        d_w1, d_b1, d_w2 = _ZERO, _ZERO, _ZERO
+        d_w1, d_b1, d_w2 = zero, zero, zero
         if silu:
             for x in range(CHUNK):
                 a = w1 * z[x] + b1
