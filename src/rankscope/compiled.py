@@ -51,6 +51,10 @@ def leaf(function: Callable[..., Result]) -> Callable[..., Result]:
 
     Threads that share an array would wait for each other to count, some tens of nanoseconds each time.
 
+    Of what threads work on (``team.together``) there are several copies, and the process that compiles may take another
+    than those that load. So a sum over entries is taken by named vectors (``vectors``) or in double precision: left to
+    the compiler, its order, and in single precision its last bits, differ from copy to copy.
+
     Raises:
         TypeError: it gives an array, which might be freed while it is used.
     """
@@ -58,7 +62,7 @@ def leaf(function: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def inlined(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Compile it anew within each that calls it."""
+    """Compile it within each that calls it, and nowhere else: for loops that several share."""
     return _compiled(function, _Numbers(function), no_cpython_wrapper=True, no_cfunc_wrapper=True, inline="always")
 
 

@@ -1,6 +1,9 @@
 """φ by compiled passes is φ by operations: values, gradients, and derivatives of these."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -117,6 +120,27 @@ def test_other_sizes_are_refused_as_by_operations():
         with pytest.raises(RuntimeError, match="size"):
             phi(Z)
     assert drawn("silu")(torch.tensor(0.5)).shape == ()
+
+
+def test_the_process_that_compiles_has_the_bits_of_those_that_load(tmp_path):
+    code = """
+import hashlib, torch
+from rankscope.weights import MLP, kernels
+draw, found = torch.Generator().manual_seed(0), hashlib.sha256()
+for activation in ("silu", "relu"):
+    phi, Z = MLP(activation=activation, generator=draw), torch.randn(40, 100, generator=draw, requires_grad=True)
+    theta = torch.randn(40, 49, generator=draw, requires_grad=True)
+    G = torch.randn(40, 100, generator=draw)
+    found.update(str([g.tolist() for g in torch.autograd.grad(phi(Z), [Z, *phi.parameters()], G)]).encode())
+    members = kernels.mlp(Z, theta, activation == "silu")
+    found.update(str([g.tolist() for g in torch.autograd.grad(members, [Z, theta], G)]).encode())
+print(found.hexdigest())
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    runs = [
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True) for _ in "12"
+    ]
+    assert runs[0].stdout == runs[1].stdout != b""
 
 
 def test_a_layer_learns_by_them(taken):
