@@ -12,7 +12,20 @@ from typing import NamedTuple
 
 from rankscope.compiled import Array, leaf
 from rankscope.rows import ROWS, add_outer, load_rows, rows_from, store_rows, zero_rows
-from rankscope.vectors import BYTES, ONE, THREE, TWO, lanes, load, load_some, plus, store, store_some, turn_square
+from rankscope.vectors import (
+    BYTES,
+    ONE,
+    THREE,
+    TWO,
+    lanes,
+    load,
+    load_some,
+    plus,
+    store,
+    store_some,
+    turn_some,
+    turn_square,
+)
 
 
 class Matrix(NamedTuple):
@@ -116,12 +129,12 @@ def copy_sum(C: Matrix, A: Matrix, B: Matrix, m: int, n: int) -> None:
 
 @leaf
 def turn(C: Matrix, A: Matrix, m: int, n: int) -> None:
-    """C (n×m) ← Aᵀ (m×n), columns side by side: by squares of whole vectors, and the rest entry by entry."""
+    """C (n×m) ← Aᵀ (m×n), columns side by side: by squares of whole vectors, and parts of such."""
     side = lanes(A.entries)
-    rows, columns = m // side * side, n // side * side
-    for i in range(0, rows, side):
-        for j in range(0, columns, side):
-            turn_square(C.entries, C.start + j * C.row + i, C.row, A.entries, A.start + i * A.row + j, A.row)
-    for i in range(m):
-        for j in range(columns if i < rows else 0, n):
-            C.entries[C.start + j * C.row + i] = A.entries[A.start + i * A.row + j]
+    for i in range(0, m, side):
+        for j in range(0, n, side):
+            to, frm = C.start + j * C.row + i, A.start + i * A.row + j
+            if i + side <= m and j + side <= n:
+                turn_square(C.entries, to, C.row, A.entries, frm, A.row)
+            else:
+                turn_some(C.entries, to, C.row, A.entries, frm, A.row, min(side, m - i), min(side, n - j))

@@ -9,8 +9,17 @@ waited for. A right side that is near is multiplied where it lies, unless its co
 from typing import NamedTuple
 
 from rankscope.compiled import Array, inner, leaf
-from rankscope.matrices import Matrix, at_once, copy, turn
-from rankscope.rows import ROWS, add_outer, load_rows, rows_from, store_rows, zero_rows
+from rankscope.matrices import Matrix, at_once, copy, turn, whole
+from rankscope.rows import (
+    ROWS,
+    add_outer,
+    load_rows,
+    load_some_of_rows,
+    rows_from,
+    store_rows,
+    store_some_of_rows,
+    zero_rows,
+)
 from rankscope.vectors import FAR, LINE, ONE, THREE, TWO, fetch, fetch_near, lanes, load
 
 DEEP = 256
@@ -48,7 +57,7 @@ def panel_size(A: Array) -> int:
 
 @leaf
 def multiply(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int, shift: Array, room: Room) -> None:
-    """C ← A B for A (m×p) and B (p×n), with n of whole vectors; its rows are shifted by a vector if that has entries.
+    """C ← A B for A (m×p) and B (p×n); its rows are shifted by a vector if that has entries.
 
     Columns of C lie side by side; of A and of B either the columns do or the rows.
     """
@@ -83,26 +92,31 @@ def _by_panels(
     panel: Array,
 ) -> None:
     """The product with DEEP rows of B at most; to what is there if there is more."""
-    j, many, begun = 0, at_once(n, lanes(panel)), more or shift.size > 0
+    width, end, begun = lanes(panel), whole(n, panel), more or shift.size > 0
+    j, many = 0, at_once(end, width)
     while j < n:
         to, right, start = Matrix(C.entries, C.start + j, C.row, 1), Matrix(panel, 0, many, 1), B.start + j * B.column
-        after = at_once(n - j - many, lanes(panel))
+        after, some = at_once(end - j - many, width), min(many, n - j)
         before = to if more else Matrix(shift, j, 0, 1)
+        if some < many:
+            for k in range(many, (p + 1) * many, many):
+                panel[k - width : k] = 0
         if B.column == 1:
             next = Ahead(B.entries, start + many, B.row, p, after)
-            if large:
-                copy(right, Matrix(B.entries, start, B.row, 1), p, many)
+            if large or some < many:
+                copy(right, Matrix(B.entries, start, B.row, 1), p, some)
             else:
                 right = Matrix(B.entries, start, B.row, 1)
         else:
-            turn(right, Matrix(B.entries, start, B.column, 1), many, p)
+            turn(right, Matrix(B.entries, start, B.column, 1), some, p)
             next = Ahead(B.entries, start + many * B.column, B.column, after, p)
-        if many == lanes(panel):
-            _by_rows(to, A, right, m, p, ONE, before, begun, next, ahead, large)
-        elif many == 2 * lanes(panel):
-            _by_rows(to, A, right, m, p, TWO, before, begun, next, ahead, large)
+        last = some + width - many
+        if many == width:
+            _by_rows(to, A, right, m, p, ONE, last, before, begun, next, ahead, large)
+        elif many == 2 * width:
+            _by_rows(to, A, right, m, p, TWO, last, before, begun, next, ahead, large)
         else:
-            _by_rows(to, A, right, m, p, THREE, before, begun, next, ahead, large)
+            _by_rows(to, A, right, m, p, THREE, last, before, begun, next, ahead, large)
         ahead = Ahead(ahead.entries, 0, 0, 0, 0)  # It is there.
         j, many = j + many, after
 
@@ -115,20 +129,25 @@ def _by_rows(
     m: int,
     p: int,
     many: tuple[int, ...],
+    last: int,
     before: Matrix,
     begun: bool,
     next: Ahead,
     ahead: Ahead,
     large: bool,
 ) -> None:
-    """The product with a panel, of as many columns as ``many`` stands for."""
-    a, b, c, line = A.entries, B.entries, C.entries, LINE // C.entries.itemsize
+    """The product with a panel, of as many vectors of columns as ``many`` stands for, so many of the last one."""
+    a, b, c, line, part = A.entries, B.entries, C.entries, LINE // C.entries.itemsize, last < lanes(C.entries)
     for i in range(0, m, ROWS):
         left, end = rows_from(A.start + i * A.row, A.row, m - i), i + ROWS
         to = rows_from(C.start + i * C.row, C.row, m - i)
         sums, k = zero_rows(c, many), 0
         if begun:
-            sums = load_rows(before.entries, rows_from(before.start + i * before.row, before.row, m - i), 0, many)
+            begins = rows_from(before.start + i * before.row, before.row, m - i)
+            if part:
+                sums = load_some_of_rows(before.entries, begins, 0, many, last)
+            else:
+                sums = load_rows(before.entries, begins, 0, many)
         if large:
             below = Ahead(c, C.start + end * C.row, C.row, min(ROWS, max(0, m - end)), B.row)
             for what in (below, _share(next, i, end, m), _share(ahead, i, end, m)):
@@ -145,7 +164,10 @@ def _by_rows(
         else:
             for rest in range(k, p):
                 sums = add_outer(sums, a, left, rest * A.column, load(b, B.start + rest * B.row, many))
-        store_rows(c, to, 0, sums)
+        if part:
+            store_some_of_rows(c, to, 0, sums, last)
+        else:
+            store_rows(c, to, 0, sums)
 
 
 @inner

@@ -11,7 +11,20 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from rankscope.vectors import BYTES, WIDE, Vector, align_of, fused, loaded, place_of, splat, stored, times
+from rankscope.vectors import (
+    BYTES,
+    WIDE,
+    Vector,
+    align_of,
+    fused,
+    load_first,
+    loaded,
+    place_of,
+    splat,
+    store_first,
+    stored,
+    times,
+)
 
 ROWS = 8 if WIDE else 4
 """How many rows are worked on at a time: so many that their sums, of up to three vectors each, stay in registers."""
@@ -68,6 +81,40 @@ def store_rows(typing: Any, array: Any, begins: Any, index: Any, vectors: Any) -
         return stored(context, builder, array, arguments[3], places)
 
     return types.none(array, begins, index, vectors), generate
+
+
+@intrinsic
+def load_some_of_rows(typing: Any, array: Any, begins: Any, index: Any, many: Any, count: Any) -> Any:
+    """The same, but of the last vector of a row so many entries, and zeros; no others are touched."""
+    vectors = types.UniTuple(Vector(array.dtype), ROWS * len(many))
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        places, align = _places_of_rows(context, builder, signature, arguments, vectors), align_of(array)
+        kind, found = context.get_value_type(vectors.dtype), []
+        for k, place in enumerate(places):
+            ends = (k + 1) % len(many) == 0
+            found.append(
+                load_first(builder, place, arguments[4], kind, align) if ends else builder.load(place, align=align)
+            )
+        return context.make_tuple(builder, vectors, found)
+
+    return vectors(array, begins, index, many, types.intp), generate
+
+
+@intrinsic
+def store_some_of_rows(typing: Any, array: Any, begins: Any, index: Any, vectors: Any, count: Any) -> Any:
+    """The way back."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        places, align = _places_of_rows(context, builder, signature, arguments, vectors), align_of(array)
+        for k, vector in enumerate(cgutils.unpack_tuple(builder, arguments[3])):
+            if (k + 1) % (len(vectors) // ROWS):
+                builder.store(vector, places[k], align=align)
+            else:
+                store_first(builder, vector, places[k], arguments[4], align)
+        return context.get_dummy_value()
+
+    return types.none(array, begins, index, vectors, types.intp), generate
 
 
 @intrinsic

@@ -102,13 +102,9 @@ def load_some(typing: Any, array: Any, index: Any, count: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = context.get_value_type(vectors.dtype)
-        (place,), mask = _places(context, builder, signature, arguments, vectors), _first(builder, arguments[2], kind)
-        number = ir.IntType(32)
-        function = ir.FunctionType(kind, [place.type, number, mask.type, kind])
-        name = f"llvm.masked.load.v{kind.count}f{array.dtype.bitwidth}.p0"
-        load = cgutils.get_or_insert_function(builder.module, function, name)
-        zeros, align = ir.Constant(kind, None), ir.Constant(number, align_of(array))
-        return context.make_tuple(builder, vectors, [builder.call(load, [place, align, mask, zeros])])
+        (place,) = _places(context, builder, signature, arguments, vectors)
+        vector = load_first(builder, place, arguments[2], kind, align_of(array))
+        return context.make_tuple(builder, vectors, [vector])
 
     return vectors(array, types.intp, types.intp), generate
 
@@ -118,14 +114,9 @@ def store_some(typing: Any, array: Any, index: Any, count: Any, vector: Any) -> 
     """So many entries of one vector into the flat array from an index on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, number = signature.args[0], ir.IntType(32)
         (place,) = _places(context, builder, signature, arguments, vector)
         (entries,) = cgutils.unpack_tuple(builder, arguments[3])
-        mask = _first(builder, arguments[2], entries.type)
-        function = ir.FunctionType(ir.VoidType(), [entries.type, place.type, number, mask.type])
-        name = f"llvm.masked.store.v{entries.type.count}f{array.dtype.bitwidth}.p0"
-        store = cgutils.get_or_insert_function(builder.module, function, name)
-        builder.call(store, [entries, place, ir.Constant(number, align_of(array)), mask])
+        store_first(builder, entries, place, arguments[2], align_of(signature.args[0]))
         return context.get_dummy_value()
 
     return types.none(array, types.intp, types.intp, vector), generate
@@ -176,31 +167,62 @@ def turn_square(typing: Any, array: Any, index: Any, row: Any, other: Any, there
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, index, row, other, there, other_row = arguments
-        kind = Vector(signature.args[0].dtype)
-        side, half, number = kind.lanes, kind.lanes // 2, ir.IntType(32)
-        pointer = ir.PointerType(context.get_value_type(kind))
-
-        def place(k: int, where: Any, at: Any, row: Any, begin: Any) -> Any:
-            index = builder.add(begin, builder.mul(row, ir.Constant(row.type, k)))
-            return builder.bitcast(place_of(context, builder, where, at, index), pointer)
-
-        def between(begin: int) -> Any:
-            """The entries of two vectors by turns, half a vector of each."""
-            places = [entry for i in range(begin, begin + half) for entry in (i, side + i)]
-            return ir.Constant(ir.VectorType(number, side), [ir.Constant(number, entry) for entry in places])
-
-        align = align_of(signature.args[0])
-        rows = [builder.load(place(k, signature.args[3], other, other_row, there), align=align) for k in range(side)]
-        for _ in range(side.bit_length() - 1):  # Each time a digit of an entry's row becomes one of its column.
-            pairs = zip(rows[:half], rows[half:], strict=True)
-            rows = [builder.shuffle_vector(*pair, between(begin)) for pair in pairs for begin in (0, half)]
-        for k, vector in enumerate(rows):
-            builder.store(vector, place(k, signature.args[0], array, row, index), align=align)
-        return context.get_dummy_value()
+        return _turn(context, builder, signature, arguments)
 
     integer = types.intp
     return types.none(array, integer, integer, array, integer, integer), generate
+
+
+@intrinsic
+def turn_some(
+    typing: Any, array: Any, index: Any, row: Any, other: Any, there: Any, other_row: Any, rows: Any, columns: Any
+) -> Any:
+    """The same of the first entries, ``columns``, of the first vectors, ``rows``; nothing else is touched."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        *arguments, rows, columns = arguments
+        return _turn(context, builder, signature, arguments, rows, columns)
+
+    integer = types.intp
+    return types.none(array, integer, integer, array, integer, integer, integer, integer), generate
+
+
+def _turn(context: Any, builder: Any, signature: Any, arguments: Any, rows: Any = None, columns: Any = None) -> Any:
+    array, index, row, other, there, other_row = arguments
+    dtype, (to, frm) = signature.args[0], (signature.args[0], signature.args[3])
+    kind = context.get_value_type(Vector(dtype.dtype))
+    side, half, number = kind.count, kind.count // 2, ir.IntType(32)
+
+    def place(k: int, where: Any, at: Any, row: Any, begin: Any) -> Any:
+        index = builder.add(begin, builder.mul(row, ir.Constant(row.type, k)))
+        return builder.bitcast(place_of(context, builder, where, at, index), ir.PointerType(kind))
+
+    def between(begin: int) -> Any:
+        """The entries of two vectors by turns, half a vector of each."""
+        places = [entry for i in range(begin, begin + half) for entry in (i, side + i)]
+        return ir.Constant(ir.VectorType(number, side), [ir.Constant(number, entry) for entry in places])
+
+    def first_of(k: int, count: Any, width: Any) -> Any:
+        """Which entries of vector k are meant, with so many vectors so wide."""
+        inside = builder.icmp_signed("<", ir.Constant(count.type, k), count)
+        return _first(builder, builder.select(inside, width, ir.Constant(width.type, 0)), kind)
+
+    align = align_of(dtype)
+    places = [place(k, frm, other, other_row, there) for k in range(side)]
+    if rows is None:
+        vectors = [builder.load(where, align=align) for where in places]
+    else:
+        vectors = [_load_masked(builder, where, first_of(k, rows, columns), align) for k, where in enumerate(places)]
+    for _ in range(side.bit_length() - 1):  # Each time a digit of an entry's row becomes one of its column.
+        pairs = zip(vectors[:half], vectors[half:], strict=True)
+        vectors = [builder.shuffle_vector(*pair, between(begin)) for pair in pairs for begin in (0, half)]
+    for k, vector in enumerate(vectors):
+        where = place(k, to, array, row, index)
+        if rows is None:
+            builder.store(vector, where, align=align)
+        else:
+            _store_masked(builder, vector, where, first_of(k, columns, rows), align)
+    return context.get_dummy_value()
 
 
 def _fetch(array: Any, index: Any, locality: int) -> Any:
@@ -250,6 +272,34 @@ def _places_apart(context: Any, builder: Any, signature: Any, arguments: Any, ve
     kind = ir.PointerType(context.get_value_type(vectors.dtype))
     indices = [builder.add(index, times(builder, apart, k)) for k in range(len(vectors))]
     return [builder.bitcast(place_of(context, builder, signature.args[0], array, at), kind) for at in indices]
+
+
+def load_first(builder: Any, place: Any, count: Any, kind: Any, align: int) -> Any:
+    """A vector of so many entries that lie there, and zeros; no others are touched."""
+    return _load_masked(builder, place, _first(builder, count, kind), align)
+
+
+def store_first(builder: Any, vector: Any, place: Any, count: Any, align: int) -> None:
+    """So many entries of a vector to where they are to lie."""
+    _store_masked(builder, vector, place, _first(builder, count, vector.type), align)
+
+
+def _load_masked(builder: Any, place: Any, mask: Any, align: int) -> Any:
+    kind, number = place.type.pointee, ir.IntType(32)
+    function = ir.FunctionType(kind, [place.type, number, mask.type, kind])
+    load = cgutils.get_or_insert_function(builder.module, function, f"llvm.masked.load.{_name_of(kind)}.p0")
+    return builder.call(load, [place, ir.Constant(number, align), mask, ir.Constant(kind, None)])
+
+
+def _store_masked(builder: Any, vector: Any, place: Any, mask: Any, align: int) -> None:
+    number = ir.IntType(32)
+    function = ir.FunctionType(ir.VoidType(), [vector.type, place.type, number, mask.type])
+    store = cgutils.get_or_insert_function(builder.module, function, f"llvm.masked.store.{_name_of(vector.type)}.p0")
+    builder.call(store, [vector, place, ir.Constant(number, align), mask])
+
+
+def _name_of(kind: Any) -> str:
+    return f"v{kind.count}f{64 if kind.element == ir.DoubleType() else 32}"
 
 
 def _first(builder: Any, count: Any, kind: Any) -> Any:

@@ -26,8 +26,8 @@ from rankscope.nmf.rules import BlockRule
 from rankscope.nmf.rules.rule import Move
 from rankscope.nmf.subproblem import Hessian, Subproblem
 
-WIDEST = 100
-"""The widest factor that is compiled: from there on library products are about as fast."""
+WIDEST = 512
+"""The widest factor that is compiled: beyond, library products are about as fast."""
 FAST_HERE = platform.machine().lower() in ("x86_64", "amd64")
 """Elsewhere a library may have matrix instructions that no compiler uses by itself."""
 

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankscope import team
-from rankscope.matrices import are_whole
 from rankscope.panels import DEEP
 from rankscope.spectra import singular_values
 from rankscope.weights import fused, low_rank_pass
@@ -50,7 +49,7 @@ class LowRank(Structure):
             "rank", rank, 1, min(out_features, in_features), why=f"W is {out_features}×{in_features}"
         )
         # Beyond, the library's products are faster; as they are where threads have fewer than BESIDE vectors each.
-        self._fits = rank <= DEEP and are_whole(out_features, in_features, rank)
+        self._fits = rank <= 10**9
         self.U = nn.Parameter(torch.empty(out_features, rank))
         self.V = nn.Parameter(torch.empty(in_features, rank))
         self.reset_parameters(generator)

@@ -11,7 +11,7 @@ panels by itself: to fetch them from another's cache takes longer. The sizes in,
 
 from rankscope.addresses import at, at_or_zeros
 from rankscope.compiled import Array, compiled, leaf
-from rankscope.matrices import Matrix, copy_sum, product
+from rankscope.matrices import Matrix, copy_sum
 from rankscope.panels import DEEP, HIGH, Room, multiply, panel_size
 from rankscope.rooms import kept_room, rooms_in
 from rankscope.team import together
@@ -53,9 +53,10 @@ def _forward(
 ) -> None:
     i, r, o = sizes
     begin, many = rows_of(part, parts, batch)
-    room = Room(panels[part], bias[:0])
+    none = bias[:0]
+    room = Room(panels[part], none)
     x, z, y = Matrix(X, begin * i, i, 1), Matrix(Z, begin * r, r, 1), Matrix(Y, begin * o, o, 1)
-    product(z, x, Matrix(V, 0, r, 1), many, i, r)
+    multiply(z, x, Matrix(V, 0, r, 1), many, i, r, none, room)
     multiply(y, z, Matrix(U, 0, 1, r), many, r, o, bias, room)
 
 
@@ -92,7 +93,7 @@ def _inputs(
     begin, many = rows_of(part, parts, batch)
     dy, dz, none = Matrix(dY, begin * o, o, 1), Matrix(dZ, begin * r, r, 1), dX[:0]
     room = Room(panels[part], none)
-    product(dz, dy, Matrix(U, 0, r, 1), many, o, r)
+    multiply(dz, dy, Matrix(U, 0, r, 1), many, o, r, none, room)
     if dX.size:
         multiply(Matrix(dX, begin * i, i, 1), dz, Matrix(V, 0, 1, r), many, r, i, none, room)
 
