@@ -14,25 +14,23 @@ SIZES = [(1, 1, 1), (3, 2, 5), (4, 7, 8), (9, 16, 24), (66, 130, 41), (130, 5, 6
 
 @compiled
 def add(C, A, B, m, p, n, turned):
-    width = whole(n, C)
     left = Matrix(A, 1, 1, m) if turned else Matrix(A, 1, p, 1)
-    add_product(Matrix(C, 2, width + 3, 1), left, Matrix(B, 3, width, 1), m, p, width)
+    add_product(Matrix(C, 2, n + 3, 1), left, Matrix(B, 3, n, 1), m, p, n)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize(("m", "p", "n"), SIZES)
 def test_a_product_is_added_to_what_is_there(m, p, n, turned, dtype):
-    A, B, width = normal(m, p, dtype=dtype), normal(p, n, seed=1, dtype=dtype), whole_of(n, np.dtype(dtype).itemsize)
-    assert n <= width < n + BYTES // np.dtype(dtype).itemsize
+    A, B = normal(m, p, dtype=dtype), normal(p, n, seed=1, dtype=dtype)
     flat = np.concatenate([[7], (A.T if turned else A).ravel()]).astype(dtype)
-    below = np.concatenate([np.zeros(3), np.pad(B, ((0, 0), (0, width - n))).ravel()]).astype(dtype)
-    C = normal(2 + m * (width + 3), seed=2, dtype=dtype)
+    below = np.concatenate([np.zeros(3), B.ravel()]).astype(dtype)
+    C = normal(2 + m * (n + 3), seed=2, dtype=dtype)
     before = C.copy()
     add(C, flat, below, m, p, n, turned)
-    rows, expected = C[2:].reshape(m, width + 3), before[2:].reshape(m, width + 3)
+    rows, expected = C[2:].reshape(m, n + 3), before[2:].reshape(m, n + 3)
     close(rows[:, :n], expected[:, :n] + A @ B)
-    np.testing.assert_array_equal(rows[:, width:], expected[:, width:])
+    np.testing.assert_array_equal(rows[:, n:], expected[:, n:])
     np.testing.assert_array_equal(C[:2], before[:2])
 
 
@@ -46,6 +44,7 @@ def replace(C, A, B, m, p, n):
 @pytest.mark.parametrize(("m", "p", "n"), SIZES)
 def test_a_product_takes_the_place_of_whatever_was_there(m, p, n, dtype):
     A, B, width = normal(m, p, dtype=dtype), normal(p, n, seed=1, dtype=dtype), whole_of(n, np.dtype(dtype).itemsize)
+    assert n <= width < n + BYTES // np.dtype(dtype).itemsize
     C = np.full((m, width), np.nan, dtype)
     replace(C.ravel(), A.ravel(), np.pad(B, ((0, 0), (0, width - n))).ravel(), m, p, n)
     close(C[:, :n], A @ B)
@@ -62,7 +61,7 @@ def test_a_turned_matrix_is_the_transpose(m, n, dtype):
     A, C = normal(m, n + 2, dtype=dtype), np.full((n, m + 1), 5, dtype)
     turn_all(C.ravel(), A.ravel(), m, n)
     np.testing.assert_array_equal(C[:, :m], A[:, :n].T)
-    np.testing.assert_array_equal(C[:, m], 5)
+    np.testing.assert_array_equal(C[:, m], 5)  # Of what lies beside nothing is touched.
 
 
 @compiled

@@ -4,14 +4,23 @@ A product takes a few rows of its left side at a time,
 
     C_i += Σ_k a_ik B_k      for ROWS rows i,
 
-with these parts of C in registers, three vectors wide. So rows of B and of C are whole vectors, side by side in memory:
-they are padded with zeros where they end before; the left side may lie in any order.
+with these parts of C in registers, three vectors wide. So columns of B and of C lie side by side in memory; the left
+side may lie in any order. Where rows end within a vector, what is left is moved by itself: padded they take less.
 """
 
 from typing import NamedTuple
 
 from rankscope.compiled import Array, leaf
-from rankscope.rows import ROWS, add_outer, load_rows, rows_from, store_rows, zero_rows
+from rankscope.rows import (
+    ROWS,
+    add_outer,
+    load_rows,
+    load_some_of_rows,
+    rows_from,
+    store_rows,
+    store_some_of_rows,
+    zero_rows,
+)
 from rankscope.vectors import (
     BYTES,
     ONE,
@@ -55,7 +64,7 @@ def are_whole(*sizes: int) -> bool:
 
 @leaf
 def add_product(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int) -> None:
-    """C += A B for A (m×p) and B (p×n); n is of whole vectors, and columns of B and C lie side by side."""
+    """C += A B for A (m×p) and B (p×n); columns of B and C lie side by side."""
     accumulate(C, A, B, m, p, n, True)
 
 
@@ -69,8 +78,9 @@ def product(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int) -> None:
 def accumulate(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int, more: bool) -> None:
     """C += A B if there is more in C than this, C ← A B otherwise."""
     width, at = lanes(B.entries), 0
-    while at < n:
-        many = at_once(n - at, width)
+    rest = n % width
+    while at < n - rest:
+        many = at_once(n - rest - at, width)
         if many == width:
             _columns(C, A, B, m, p, at, ONE, more)
         elif many == 2 * width:
@@ -78,6 +88,8 @@ def accumulate(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, n: int, more: bo
         else:
             _columns(C, A, B, m, p, at, THREE, more)
         at += many
+    if rest:
+        _last_columns(C, A, B, m, p, at, rest, more)
 
 
 @leaf
@@ -98,6 +110,19 @@ def _columns(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, at: int, many: tup
             sums = add_outer(sums, a, left, k, load(b, below, many))
             k, below = k + A.column, below + B.row
         store_rows(c, to, at, sums)
+
+
+@leaf
+def _last_columns(C: Matrix, A: Matrix, B: Matrix, m: int, p: int, at: int, few: int, more: bool) -> None:
+    """The same of less than a vector of columns."""
+    a, b, c = A.entries, B.entries, C.entries
+    for i in range(0, m, ROWS):
+        left, to = rows_from(A.start + i * A.row, A.row, m - i), rows_from(C.start + i * C.row, C.row, m - i)
+        sums, k, below = load_some_of_rows(c, to, at, ONE, few) if more else zero_rows(c, ONE), 0, B.start + at
+        for _ in range(p):
+            sums = add_outer(sums, a, left, k, load_some(b, below, few))
+            k, below = k + A.column, below + B.row
+        store_some_of_rows(c, to, at, sums, few)
 
 
 @leaf

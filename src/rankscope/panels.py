@@ -6,7 +6,7 @@ side is large, what is needed next is fetched meanwhile, a cache line with each 
 waited for. A right side that is near is multiplied where it lies, unless its columns lie apart.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rankscope.compiled import Array, inner, leaf
 from rankscope.matrices import Matrix, at_once, copy, turn, whole
@@ -137,17 +137,11 @@ def _by_rows(
     large: bool,
 ) -> None:
     """The product with a panel, of as many vectors of columns as ``many`` stands for, so many of the last one."""
-    a, b, c, line, part = A.entries, B.entries, C.entries, LINE // C.entries.itemsize, last < lanes(C.entries)
+    a, b, c, line = A.entries, B.entries, C.entries, LINE // C.entries.itemsize
     for i in range(0, m, ROWS):
         left, end = rows_from(A.start + i * A.row, A.row, m - i), i + ROWS
         to = rows_from(C.start + i * C.row, C.row, m - i)
-        sums, k = zero_rows(c, many), 0
-        if begun:
-            begins = rows_from(before.start + i * before.row, before.row, m - i)
-            if part:
-                sums = load_some_of_rows(before.entries, begins, 0, many, last)
-            else:
-                sums = load_rows(before.entries, begins, 0, many)
+        sums, k = _rows_there(before, i, m, many, last) if begun else zero_rows(c, many), 0
         if large:
             below = Ahead(c, C.start + end * C.row, C.row, min(ROWS, max(0, m - end)), B.row)
             for what in (below, _share(next, i, end, m), _share(ahead, i, end, m)):
@@ -164,10 +158,19 @@ def _by_rows(
         else:
             for rest in range(k, p):
                 sums = add_outer(sums, a, left, rest * A.column, load(b, B.start + rest * B.row, many))
-        if part:
+        if last < lanes(c):
             store_some_of_rows(c, to, 0, sums, last)
         else:
             store_rows(c, to, 0, sums)
+
+
+@leaf
+def _rows_there(before: Matrix, i: int, m: int, many: tuple[int, ...], last: int) -> tuple[Any, ...]:
+    """What the sums of the rows from i on begin with."""
+    begins = rows_from(before.start + i * before.row, before.row, m - i)
+    if last < lanes(before.entries):
+        return load_some_of_rows(before.entries, begins, 0, many, last)
+    return load_rows(before.entries, begins, 0, many)
 
 
 @inner

@@ -6,7 +6,7 @@ import torch
 
 import laws
 from rankscope import DeepNMF
-from rankscope.nmf import advance, packed_pass
+from rankscope.nmf import advance, packed_pass, passes
 from rankscope.nmf.blocks import RowBlocks
 from rankscope.nmf.chain import Chain, Layers
 from rankscope.nmf.penalty import NO_PENALTY, Penalty
@@ -180,7 +180,7 @@ def test_it_is_taken_where_it_is_meant_for():
     elsewhere = [
         (RowBlocks.of(A, 7), chain),
         (RowBlocks.of(A), layered),
-        (RowBlocks.of(A), laws.random_chain(1, (40, 30), (101, 4), torch.float32)),
+        (RowBlocks.of(A), laws.random_chain(1, (40, 30), (passes.WIDEST + 1, 4), torch.float32)),
     ]
     for blocks, other in elsewhere:
         assert advance.start(blocks, other, RULE).slope is None

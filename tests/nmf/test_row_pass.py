@@ -13,6 +13,7 @@ from rankscope.nmf.rules.rule import COORDINATES, DESCENT, MULTIPLICATION, Move
 from rankscope.nmf.subproblem import Hessian, Subproblem
 
 SHAPES = [(1, 5, 1), (3, 17, 2), (130, 40, 7), (257, 1300, 10), (140, 2100, 60), (261, 77, 19), (50, 1100, 50)]
+SHAPES += [(140, 333, 131)]
 """m, n and r: less than a group and more than a tile, odd ranks, several panels; components left over, one to four."""
 TOLERANCE = {np.float64: 1e-12, np.float32: 1e-4}
 MOVES = [Move(COORDINATES, 2), Move(MULTIPLICATION), Move(DESCENT, rate=1e-3)]

@@ -23,9 +23,20 @@ from rankscope.weights import (
     monarch,
 )
 
+
+def high_rank():
+    """Which some processors leave to the library."""
+    structure = LowRank(300, 310, 270)
+    structure._fits = True
+    return structure
+
+
 MAKE = {
     "low rank": lambda: LowRank(64, 128, 16),
+    "low rank, odd": lambda: LowRank(21, 55, 13),
     "low rank, columns far apart": lambda: LowRank(1024, 576, 48),
+    "low rank, columns far apart, odd": lambda: LowRank(1030, 577, 37),
+    "low rank, more than a panel is deep": high_rank,
     "kronecker": lambda: Kronecker(64, 64),
     "kronecker, four terms": lambda: Kronecker(64, 64, 4),
     "kronecker, odd": lambda: Kronecker(21, 55, 3, left_shape=(7, 11)),

@@ -76,10 +76,10 @@ class Kronecker(Structure):
         left_first, right_first = self._orders()
         self._from_left = left_first < right_first
         self._route = _route(terms, (o1, i1), (o2, i2), self._from_left)
-        sizes = out_features, in_features, o2 * i2
-        self._forms = out_features * in_features <= 2**16 and are_whole(*sizes)
+        entries = out_features * in_features
+        self._forms = entries <= 2**20  # Every thread has room for W and W'.
         if self._route:
-            self.slowness = 1.6 if self._forms else 1.3  # Measured at 64 to 2,048 wide, 1 to 16 terms.
+            self.slowness = 1.6 if entries <= 2**16 else 1.3  # Measured at 64 to 2,048 wide, 1 to 16 terms.
         if self._forms:
             self.overhead = 0
         self.reset_parameters(generator)

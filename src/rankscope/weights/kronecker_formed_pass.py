@@ -5,8 +5,7 @@ for A (K×o₁i₁) and B (K×o₂i₂), and with vectors as rows,
 
     W' = AᵀB,     Y = X Wᵀ,     ∂X = ∂Y W,     ∂W = ∂YᵀX,     ∂A = B ∂W'ᵀ,     ∂B = A ∂W'.
 
-Every thread forms W for itself, in less time than it would take to fetch it from another's cache. The sizes of W, and
-o₂i₂, are of whole vectors.
+Every thread forms W for itself, in less time than it would take to fetch it from another's cache.
 """
 
 from typing import NamedTuple

@@ -6,7 +6,7 @@ With vectors as rows, of X (batch×in) and Y (batch×out),
     ∂Z = ∂Y U,     ∂X = ∂Z Vᵀ,     ∂V = Xᵀ ∂Z,     ∂U = ∂Yᵀ Z.
 
 Threads share the vectors, and the rows of ∂U and ∂V once all of ∂Z is there. What a thread multiplies with it lays into
-panels by itself: to fetch them from another's cache takes longer. The sizes in, out and r are of whole vectors.
+panels by itself: to fetch them from another's cache takes longer.
 """
 
 from rankscope.addresses import at, at_or_zeros
