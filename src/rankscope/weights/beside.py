@@ -31,7 +31,13 @@ def blocks_of(batch: int) -> int:
 @leaf
 def parts_of(batch: int, each: int, team: int) -> int:
     """Into how many parts the blocks are worth being divided, with so many multiply-adds for each vector."""
-    return max(1, min(team, batch * each // ENOUGH, -(-batch // BESIDE)))
+    return min(worth(batch * each, team), -(-batch // BESIDE))
+
+
+@leaf
+def worth(multiply_adds: int, team: int) -> int:
+    """How many threads so much is worth."""
+    return max(1, min(team, multiply_adds // ENOUGH))
 
 
 @leaf
@@ -43,9 +49,10 @@ def share(part: int, parts: int, batch: int) -> tuple[int, int]:
 
 @leaf
 def rows_of(part: int, parts: int, rows: int) -> tuple[int, int]:
-    """The first of the rows that are a part's, blocks of them, and how many it has."""
-    first, after = share(part, parts, rows)
-    return first * BESIDE, min(after * BESIDE, rows) - first * BESIDE
+    """The first of the rows that are a part's, as many of them as are worked on at a time, and how many it has."""
+    groups = (rows + ROWS - 1) // ROWS
+    first, after = part * groups // parts, (part + 1) * groups // parts
+    return first * ROWS, min(after * ROWS, rows) - first * ROWS
 
 
 @leaf

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rankscope import team
+from rankscope.rows import ROWS
 from rankscope.spectra import singular_values
 from rankscope.weights import fused, low_rank_pass
-from rankscope.weights.beside import BESIDE, Sizes
+from rankscope.weights.beside import Sizes
 from rankscope.weights.structure import (
     Nearest,
     Structure,
@@ -53,8 +53,6 @@ class LowRank(Structure):
         self.rank = check_range(
             "rank", rank, 1, min(out_features, in_features), why=f"W is {out_features}×{in_features}"
         )
-        # The library's products are faster where threads have fewer than BESIDE vectors each.
-        self._fits = rank <= WIDEST
         self.U = nn.Parameter(torch.empty(out_features, rank))
         self.V = nn.Parameter(torch.empty(in_features, rank))
         self.reset_parameters(generator)
@@ -69,9 +67,7 @@ class LowRank(Structure):
         return self.U @ self.V.mT
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        if self._fits:
-            return fused.apply(_COMPILED, x, self.V, self.U, bias)
-        return _by_library(x, self.V, self.U, bias)
+        return fused.apply(_COMPILED, x, self.V, self.U, bias)
 
     def matrix_flops(self) -> int:
         return 2 * self.out_features * self.in_features * self.rank
@@ -118,7 +114,8 @@ def _by_library(x: Tensor, V: Tensor, U: Tensor, bias: Tensor | None) -> Tensor:
 def _sizes(x: Tensor, V: Tensor, U: Tensor, bias: Tensor | None) -> Sizes | None:
     (i, r), (o, s) = V.shape, U.shape
     fit = r == s and x.shape[-1] == i and (bias is None or bias.numel() == o)
-    return (i, r, o) if fit and x.numel() >= i * BESIDE * team.size() else None
+    # Of fewer vectors than are multiplied at once the library's products are faster.
+    return (i, r, o) if fit and r <= WIDEST and x.numel() >= i * ROWS else None
 
 
 _COMPILED = fused.Route(

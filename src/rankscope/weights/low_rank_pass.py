@@ -15,7 +15,7 @@ from rankscope.matrices import Matrix, copy_sum
 from rankscope.panels import DEEP, HIGH, Room, multiply, panel_size
 from rankscope.rooms import kept_room, rooms_in
 from rankscope.team import together
-from rankscope.weights.beside import Places, Sizes, parts_of, rows_of
+from rankscope.weights.beside import Places, Sizes, rows_of, worth
 
 
 def made(batch: int, sizes: Sizes, itemsize: int) -> tuple[tuple[int, int], int]:
@@ -31,7 +31,7 @@ def forward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) ->
     x, p, q, b, y, z = places
     kept = kept_room(like)
     X, V, U, Z = at(x, (batch * i,), like), at(p, (i * r,), like), at(q, (o * r,), like), at(z, (batch * r,), like)
-    bias, Y, parts = at_or_zeros(b, o, like), at(y, (batch * o,), like), parts_of(batch, r * (i + o), team)
+    bias, Y, parts = at_or_zeros(b, o, like), at(y, (batch * o,), like), worth(batch * r * (i + o), team)
     panels = rooms_in(kept, parts, panel_size(X))
     together(_forward, parts, team, (parts, batch, X, V, U, sizes, bias, Z, Y, panels))
     return kept.taken[0]
@@ -69,7 +69,7 @@ def backward(like: Array, sizes: Sizes, batch: int, places: Places, team: int) -
     dY, X, Z = at(dy, (batch * o,), like), at(x, (batch * i,), like), at(z, (batch * r,), like)
     V, U, dX = at(p, (i * r,), like), at(q, (o * r,), like), at(dx, (batch * i if dx else 0,), like)
     dV, dU, bias = at(dp, (i * r,), like), at(dq, (o * r,), like), at(db, (o,), like)
-    parts, dZ = parts_of(batch, r * (i + o), team), rooms_in(kept, 1, batch * r)[0]
+    parts, dZ = worth(batch * r * (i + o), team), rooms_in(kept, 1, batch * r)[0]
     panels, strips = rooms_in(kept, parts, panel_size(X)), rooms_in(kept, parts, HIGH * min(batch, DEEP))
     together(_inputs, parts, team, (parts, batch, dY, V, U, sizes, dZ, dX, panels))
     together(_parameters, parts, team, (parts, batch, dY, X, Z, dZ, sizes, dV, dU, bias, panels, strips))
