@@ -20,7 +20,7 @@ LINE = 64
 """Bytes of a cache line."""
 FAR = 2048
 """Bytes. Of lines that lie so far apart a cache holds few: they share places."""
-ONE, TWO, THREE, EIGHT = (0,), (0, 0), (0, 0, 0), (0,) * 8
+ONE, TWO, THREE, FOUR, EIGHT = ((0,) * many for many in (1, 2, 3, 4, 8))
 """Standing for so many vectors: a compiled loop has one form for each."""
 CONTRACT = ("contract",)
 
@@ -157,6 +157,19 @@ def positive(typing: Any, vectors: Any) -> Any:
         return context.make_tuple(builder, vectors, after)
 
     return vectors(vectors), generate
+
+
+@intrinsic
+def halves(typing: Any, vectors: Any) -> Any:
+    """The first half of the vectors, and the second."""
+    half = types.UniTuple(vectors.dtype, len(vectors) // 2)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        all_of = cgutils.unpack_tuple(builder, arguments[0])
+        parts = [context.make_tuple(builder, half, part) for part in (all_of[: len(half)], all_of[len(half) :])]
+        return context.make_tuple(builder, types.UniTuple(half, 2), parts)
+
+    return types.UniTuple(half, 2)(vectors), generate
 
 
 @intrinsic

@@ -13,7 +13,10 @@ from rankscope.nmf.rules.rule import COORDINATES, MULTIPLICATION, Move
 from rankscope.nmf.tiles import LANES
 from rankscope.rooms import aligned_zeros
 from rankscope.rows import add_outer
-from rankscope.vectors import BYTES, EIGHT, load, minus, positive, store
+from rankscope.vectors import EIGHT, FOUR, WIDE, halves, lanes, load, minus, positive, store
+
+SIDE = EIGHT if WIDE else FOUR
+"""Vectors of lanes that move side by side: the slopes of two coordinates stay in registers."""
 
 
 @leaf
@@ -98,16 +101,31 @@ def move_lanes(x: Array, c: Array, Q: Array, l1: float, move: Move, spare: Array
 
 @leaf
 def _sweep(x: Array, c: Array, Q: Array, inverse: Array, least: Array, sweeps: int) -> None:
-    """x_j ← [x_j − (Σ_k Q_jk x_k + ℓ₁ − c_j)/Q_jj]₊ for j = 1 … r, so many times: as many lanes as registers hold."""
+    """x_j ← [x_j − (Σ_k Q_jk x_k + ℓ₁ − c_j)/Q_jj]₊ for j = 1 … r, so many times: as many lanes as registers hold.
+
+    The slopes of two coordinates are taken at once, so that each x_k is loaded for both: where x is larger than the
+    first cache level, that is what takes the time. The second one follows what the first one moved by.
+    """
     r = len(inverse)
-    for at in range(0, LANES, len(EIGHT) * BYTES // x.itemsize):
+    for at in range(0, LANES, len(SIDE) * lanes(x)):
         for _ in range(sweeps):
-            for j in range(r):
-                place = j * LANES + at
-                slope = minus(load(least, at, EIGHT), load(c, place, EIGHT))
+            for j in range(0, r - 1, 2):
+                place, next = j * LANES + at, (j + 1) * LANES + at
+                first = minus(load(least, at, SIDE), load(c, place, SIDE))
+                slopes = first + minus(load(least, at, SIDE), load(c, next, SIDE))
                 for k in range(r):
-                    slope = add_outer(slope, Q, (j * r,), k, load(x, k * LANES + at, EIGHT))
-                store(x, place, positive(add_outer(load(x, place, EIGHT), inverse, (j,), 0, slope)))
+                    slopes = add_outer(slopes, Q, (j * r, (j + 1) * r), k, load(x, k * LANES + at, SIDE))
+                (slope, other), before = halves(slopes), load(x, place, SIDE)
+                after = positive(add_outer(before, inverse, (j,), 0, slope))
+                store(x, place, after)
+                other = add_outer(other, Q, ((j + 1) * r,), j, minus(after, before))
+                store(x, next, positive(add_outer(load(x, next, SIDE), inverse, (j + 1,), 0, other)))
+            if r % 2:
+                place = (r - 1) * LANES + at
+                slope = minus(load(least, at, SIDE), load(c, place, SIDE))
+                for k in range(r):
+                    slope = add_outer(slope, Q, ((r - 1) * r,), k, load(x, k * LANES + at, SIDE))
+                store(x, place, positive(add_outer(load(x, place, SIDE), inverse, (r - 1,), 0, slope)))
 
 
 @leaf
