@@ -54,9 +54,8 @@ def main(rounds: int = 5) -> list[Claim]:
     # Small ones first: the plain loop takes half as long again once workers for row blocks have been started.
     return [
         *deep(small, rounds),
-        # A few per cent need more rounds than a half.
-        watched_against_blind(adam, small, 2 * rounds, "deep adam, 250×784", 1.10),
-        watched_against_blind(hals, large, 2 * rounds, "hals, 12,000×784, r=50", 1.02),
+        watched_against_blind(adam, small, rounds, "deep adam, 250×784", 1.10),
+        watched_against_blind(hals, large, rounds, "hals, 12,000×784, r=50", 1.02),
     ]
 
 

@@ -1,7 +1,6 @@
 """Compiled passes stand for their operations: the same product, the same gradients, and whatever else is asked for."""
 
 import copy
-import math
 import pickle
 
 import pytest
@@ -21,7 +20,6 @@ from rankscope.weights import (
     kronecker_left_pass,
     kronecker_pass,
     kronecker_rows_pass,
-    low_rank,
     monarch,
 )
 
@@ -57,12 +55,6 @@ BOTH = {torch.float64: 1e-12, torch.float32: 2e-5}
 @pytest.fixture(autouse=True)
 def _nothing_in_a_room(poisoned_rooms):
     """What a pass reads of its room it has written before."""
-
-
-@pytest.fixture(autouse=True)
-def _every_rank(monkeypatch):
-    """Is compiled, also where a processor's library has faster products for some."""
-    monkeypatch.setattr(low_rank, "WIDEST", math.inf)
 
 
 @pytest.fixture(params=MAKE)

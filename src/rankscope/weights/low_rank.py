@@ -4,10 +4,8 @@ The nearest one to a matrix keeps its r leading singular triplets (Eckart & Youn
 squared error is the tail Σ_{i>r} σ_i².
 """
 
-import math
 from typing import Self, cast, final
 
-import llvmlite.binding as llvm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,10 +25,6 @@ from rankscope.weights.structure import (
     padded,
     shape_of,
 )
-
-WIDEST = math.inf if llvm.get_host_cpu_name().startswith("znver") else 256
-"""The highest rank that is compiled. Beyond, the library's products are faster on Intel's processors, whose library it
-is; on AMD's ours take 0.85 to 0.95 of their time at 640 to 2,048 wide."""
 
 
 @final
@@ -115,7 +109,7 @@ def _sizes(x: Tensor, V: Tensor, U: Tensor, bias: Tensor | None) -> Sizes | None
     (i, r), (o, s) = V.shape, U.shape
     fit = r == s and x.shape[-1] == i and (bias is None or bias.numel() == o)
     # Of fewer vectors than are multiplied at once the library's products are faster.
-    return (i, r, o) if fit and r <= WIDEST and x.numel() >= i * ROWS else None
+    return (i, r, o) if fit and x.numel() >= i * ROWS else None
 
 
 _COMPILED = fused.Route(
