@@ -51,7 +51,9 @@ def main() -> None:
     # Each in a process of its own, as when its script is run alone: what one leaves in memory is not the next one's.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as fresh:
         for race in RACES:
+            start = time.perf_counter()
             claims += told(fresh.submit(*race).result())
+            print(f"  {race[0].__module__}: {time.perf_counter() - start:.0f} s", flush=True)
     minutes = (time.perf_counter() - begun) / 60
     head = f"`make bench`, {datetime.now(UTC):%Y-%m-%d}, {minutes:.0f} minutes on {machine()}."
     marks = "<!-- measured -->", "<!-- end -->"

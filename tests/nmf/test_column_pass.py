@@ -48,11 +48,15 @@ def test_what_is_read_off_the_factor_is_of_it(n):
     assert scale == pytest.approx((C**2).sum(), rel=1e-12)
 
 
-def test_columns_move_alike_beside_any_others():
-    X, P, C = problem(4, 300)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("begin", "end"), [(7, 8), (3, 36), (5, 69), (100, 170), (9, 119), (40, 168)])
+def test_columns_move_alike_beside_any_others(begin, end, dtype):
+    """However many there are: of a last few some registers are swept alone."""
+    X, P, C = problem(5, 300)
+    X, C = X.astype(dtype), C.astype(dtype)
     whole = moved(X, P, C)[0]
-    few = [np.ascontiguousarray(M[:, 100:170]) for M in (X, C)]
-    np.testing.assert_array_equal(whole[:, 100:170], moved(few[0], P, few[1])[0])
+    few = [np.ascontiguousarray(M[:, begin:end]) for M in (X, C)]
+    np.testing.assert_array_equal(whole[:, begin:end], moved(few[0], P, few[1])[0])
 
 
 @pytest.mark.parametrize("solver", ["hals", "mu", "gd"])

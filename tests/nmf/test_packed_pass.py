@@ -7,7 +7,8 @@ import pytest
 
 from rankscope.compiled import compiled
 from rankscope.nmf import packed_pass, tiles
-from rankscope.nmf.packed_pass import look_at_share, pack, share_of
+from rankscope.nmf.packed_pass import look_at_share, pack
+from rankscope.nmf.tiles import share_of
 from rankscope.rows import ROWS
 
 SHAPES = [(1, 5, 1), (3, 17, 2), (130, 40, 7), (257, 1300, 10), (4200, 90, 3), (140, 210, 60)]
@@ -25,7 +26,7 @@ def _look(packed, X, R, S, Cs):
     tiles.lay_in_rows(X, F, 0, X.shape[1])
     for part in range(len(packed.begins)):
         begin, end = share_of(part, len(packed.begins), R.shape[1])
-        directions, sums = tiles.laid(R[:, begin:end].T), np.empty((end - begin) * across, R.dtype)
+        directions, sums = tiles.laid(R[:, begin:end].copy(), len(R)), np.empty((end - begin) * across, R.dtype)
         look_at_share(part, packed, F, directions, sums, Cs[part], S)
 
 

@@ -112,8 +112,9 @@ class State:
 
         Layer-wise, ½ Σ λ_l ‖Z_{l-1} − F_l Z_l‖² − ½ λ₁ ‖A‖² + penalties.
         """
-        penalized = zip(penalties, self.chain.factors, strict=True)
-        penalty = sum(p.value(F).item() for p, F in penalized if p != NO_PENALTY)
+        penalty = 0.0
+        if penalties != (NO_PENALTY,) * len(penalties):
+            penalty = sum(p.value(F).item() for p, F in zip(penalties, self.chain.factors, strict=True))
         if self.level is not None:
             return self.level + penalty
         if self.trace.layers is None:
@@ -140,10 +141,7 @@ def _evaluate_compiled(blocks: RowBlocks, chain: Chain, theta: Tensor, memory: A
     from rankscope.nmf import chain_pass  # noqa: PLC0415  the compiler is loaded when it is needed
 
     chain = chain.like(theta)
-    if blocks.observed is None:
-        A = blocks.packed
-    else:
-        A = blocks.filled(chain.first, chain.dictionary).rows(slice(None)).numpy()
+    A = blocks.packed if blocks.observed is None else blocks.filled(chain.first, chain.dictionary).whole.numpy()
     sizes, j, _ = chain.layout
     return _looked_at(chain_pass.look(A, theta.numpy(), sizes, j, blocks.team), chain, theta, memory)
 
@@ -243,12 +241,13 @@ def take_turns(
     measure: bool = False,
 ) -> tuple[State, float | None]:
     """Every factor moved once, F₁ in the pass over A, and where asked the KKT residual on the way; with momentum from
-    beyond the small factors."""
+    beyond the small factors, and the state carries it on."""
     moves = rule.pair_moves(penalties) if chain.depth == 2 and chain.layers is None else None
     if moves is not None and passes.one_pass(blocks, chain.last):
         return _move_pair(blocks, chain, moves, penalties, momentum=momentum, measure=measure)
+    memory = None
     if momentum is not None:
-        chain = momentum.ahead(chain)
+        chain, memory = momentum.ahead(chain), momentum.carried(chain)
     first, (S, G, *residual) = _move_first(blocks, chain, rule, penalties[0], measure=measure)
     residuals = [_relative(*residual)] if measure else []
     if chain.layers is not None:
@@ -268,7 +267,8 @@ def take_turns(
     moved = passes.move_last(blocks, chain.last, P, S, rule, penalties[-1], measure=measure)
     if measure:
         residuals.append(_relative(*moved.residual))
-    state = State(Chain((*factors, moved.F), gram=moved.Q), G, lefts[chain.narrowest - 1], inner=moved.inner)
+    after = Chain((*factors, moved.F), gram=moved.Q)
+    state = State(after, G, lefts[chain.narrowest - 1], memory=memory, inner=moved.inner)
     return state, max(residuals) if measure else None
 
 
@@ -282,10 +282,13 @@ def _move_pair(
     measure: bool,
 ) -> tuple[State, float | None]:
     """The same for two factors, in one call."""
-    before, beta = (chain.last, 0.0) if momentum is None else momentum.reach(chain)
+    before, beta, memory = chain.last, 0.0, None
+    if momentum is not None:
+        (before, beta), memory = momentum.reach(chain), momentum.carried(chain)
     pair = passes.move_pair(blocks, chain.first, chain.last, before, beta, moves, penalties, measure=measure)
     first, last = pair.residuals[:2], pair.residuals[2:]
-    state = State(Chain((pair.F, pair.H), gram=pair.Q), pair.G, pair.S, inner=pair.inner, level=pair.level)
+    after = Chain((pair.F, pair.H), gram=pair.Q)
+    state = State(after, pair.G, pair.S, memory=memory, inner=pair.inner, level=pair.level)
     return state, max(_relative(*first), _relative(*last)) if measure else None
 
 
@@ -321,7 +324,7 @@ def _advance_with_momentum(
     candidate, residual = take_turns(blocks, state.chain, rule, penalties, momentum=momentum, measure=measure)
     if momentum.before is not None and candidate.objective(penalties) > state.objective(penalties):
         return replace(state, memory=momentum.restarted()), residual
-    return replace(candidate, memory=momentum.carried(state.chain)), residual
+    return candidate, residual
 
 
 def _advance_jointly(

@@ -118,6 +118,11 @@ class RowBlocks:
         """How many threads a visitor of stretches may use by itself."""
         return self.workers if len(self.stretches) == 1 else 1
 
+    @property
+    def whole(self) -> Tensor:
+        """All rows of A, floating: A itself where it is so already."""
+        return self.A if self.as_it_is else self.rows(slice(None))
+
     def rows(self, rows: slice | Tensor) -> Tensor:
         """Some rows of A, floating; where they were not observed, of the fill."""
         A_b = self.A[rows]
@@ -194,7 +199,7 @@ class RowBlocks:
         """A complete, small A on a CPU, for many compiled passes that only look."""
         from rankscope.nmf.packed_pass import pack  # noqa: PLC0415  the compiler is loaded when it is needed
 
-        return pack(self.rows(slice(None)).numpy(), self.workers)
+        return pack(self.whole.numpy(), self.workers)
 
     @cached_property
     def squared_norm(self) -> float:

@@ -18,8 +18,9 @@ from rankscope.compiled import Array, Integers, compiled, inner, leaf
 from rankscope.nmf import row_pass, tiles
 from rankscope.nmf.chain_side import form, pull_back
 from rankscope.nmf.kernels import adam_entries
-from rankscope.nmf.packed_pass import WHOLE, Packed, look_at_share, share_of
+from rankscope.nmf.packed_pass import Packed, look_at_share
 from rankscope.nmf.rules.adam import Step
+from rankscope.nmf.tiles import WHOLE, share_of
 from rankscope.rooms import add_up, rooms
 from rankscope.team import together
 
@@ -232,7 +233,7 @@ def _form_share(
         tiles.lay_in_rows(L, F, a, b)
         directed = directions[part, : (d - c) * tiles.width_of(r, theta.itemsize)]
         directed[:] = 0
-        tiles.lay(R[:, c:d].T, directed)
+        tiles.lay(R, len(R), c, d - c, directed)
 
 
 @leaf

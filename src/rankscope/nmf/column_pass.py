@@ -13,14 +13,13 @@ from rankscope.nmf.lanes import (
     load_lanes,
     move_lanes,
     parts_of,
+    product_of,
     room_for_lanes,
-    share_of,
-    square_of,
     store_lanes,
     violation_of,
 )
 from rankscope.nmf.rules.rule import Move
-from rankscope.nmf.tiles import LANES, inner_product, room_for_rows, symmetric, to_rows
+from rankscope.nmf.tiles import LANES, room_for_rows, share_of, symmetric, to_rows
 from rankscope.rooms import add_up, rooms
 from rankscope.team import together
 
@@ -46,45 +45,67 @@ def move_columns(
         ⟨C, X⟩ after the move, in float64, ‖v‖², ‖C‖²; 0 where not wanted.
     """
     parts = parts_of(X.shape[1], team)
-    Qs, residuals = rooms(parts, Q.size, Q), np.zeros((parts, 2))
-    together(_move_columns, parts, team, (X, P, C, l1, move, measure, moved, Qs, residuals))
-    if not Q.size:
-        return 0.0, 0.0, 0.0
-    add_up(Qs, len(Q), Q)
-    violation, scale = 0.0, 0.0
+    Qs, sums = rooms(parts, Q.size, Q), np.zeros((parts, 3))
+    together(_move_columns, parts, team, (X, P, C, l1, move, measure, moved, Qs, sums))
+    if Q.size:
+        add_up(Qs, len(Q), Q)
+    inner, violation, scale = 0.0, 0.0, 0.0
     for k in range(parts):
-        violation, scale = violation + residuals[k, 0], scale + residuals[k, 1]
-    return inner_product(C, moved), violation, scale
+        inner, violation, scale = inner + sums[k, 0], violation + sums[k, 1], scale + sums[k, 2]
+    return inner, violation, scale
 
 
 @inner
 def _move_columns(
-    k: int,
-    X: Array,
-    P: Array,
-    C: Array,
-    l1: float,
-    move: Move,
-    measure: bool,
-    moved: Array,
-    Qs: Array,
-    residuals: Array,
+    k: int, X: Array, P: Array, C: Array, l1: float, move: Move, measure: bool, moved: Array, Qs: Array, sums: Array
 ) -> None:
     (r, n), curvature = X.shape, P.astype(X.dtype)
     x, spare, c = room_for_lanes(r, X.dtype), room_for_lanes(r, X.dtype), room_for_lanes(r, X.dtype)
     F, (Q, wide) = room_for_rows(r, X), room_for_gram(r, Qs)
-    begin, end = share_of(k, len(residuals), n)
+    inner, violation, scale = 0.0, 0.0, 0.0
+    begin, end = share_of(k, len(sums), n)
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)
         load_lanes(X, start, lanes, x)
         load_lanes(C, start, lanes, c)
         if measure:
-            residuals[k, 0] += violation_of(x, c, curvature, l1, lanes, spare)
-            residuals[k, 1] += square_of(c, r, lanes)
-        y = move_lanes(x, c, curvature, l1, move, spare)
+            violation += violation_of(x, c, curvature, l1, lanes, spare)
+            scale += product_of(c, c, r, lanes)
+        y = move_lanes(x, c, curvature, l1, move, lanes, spare)
         store_lanes(y, lanes, moved, start)
         if Qs.size:
+            inner += product_of(c, y, r, lanes)
             to_rows(y, r, F)
-            add_gram(F, r, y, wide, Q)
+            add_gram(F, r, y, lanes, wide, Q)
     if Qs.size:
         symmetric(Q, Qs[k, : r * r].reshape(r, r))
+    sums[k, 0], sums[k, 1], sums[k, 2] = inner, violation, scale
+
+
+@inner
+def go_beyond(X: Array, before: Array, beta: float, start: Array, Q: Array, team: int) -> None:
+    """start ← [X + β (X − X before)]₊ (r×n), and Q ← its Gram in float64; by so many threads."""
+    parts = parts_of(X.shape[1], team)
+    Qs = rooms(parts, Q.size, Q)
+    together(_go_beyond, parts, team, (X, before, beta, start, Qs))
+    add_up(Qs, len(Q), Q)
+
+
+@inner
+def _go_beyond(k: int, X: Array, before: Array, beta: float, start: Array, Qs: Array) -> None:
+    (r, n), step, zero = X.shape, X.dtype.type(beta), X.dtype.type(0)
+    x, y = room_for_lanes(r, X.dtype), room_for_lanes(r, X.dtype)
+    F, (Q, wide) = room_for_rows(r, X), room_for_gram(r, Qs)
+    begin, end = share_of(k, len(Qs), n)
+    for first in range(begin, end, LANES):
+        lanes = min(LANES, end - first)
+        load_lanes(X, first, lanes, x)
+        load_lanes(before, first, lanes, y)
+        for j in range(r):
+            for lane in range(LANES):
+                to = x[j, lane] + step * (x[j, lane] - y[j, lane])
+                x[j, lane] = zero if to < zero else to
+        store_lanes(x, lanes, start, first)
+        to_rows(x, r, F)
+        add_gram(F, r, x, lanes, wide, Q)
+    symmetric(Q, Qs[k, : r * r].reshape(r, r))

@@ -162,27 +162,27 @@ def room_for_gram(r: int, G: Array) -> tuple[Array, Array]:
 
 
 @leaf
-def add_gram(F: Array, q: int, f: Array, wide: Array, G: Array) -> None:
-    """G += FᵀF in float64, from the diagonal on, or a little before; ``wide`` is room for SOME of F's rows.
+def add_gram(F: Array, q: int, f: Array, rows: int, wide: Array, G: Array) -> None:
+    """G += FᵀF of so many rows in float64, from the diagonal on, or a little before.
 
-    Components from the q-th on are taken from the lanes of f.
+    There is ``wide`` for SOME of F's rows. Components from the q-th on are taken from the lanes of f.
     """
     r, apart = len(f), len(F) // LANES
     across = len(G) // r
-    for begin in range(0, LANES, SOME):
-        to, frm = Index(0), Index(begin * apart)
-        for _ in range(SOME):
+    for begin in range(0, rows, SOME):
+        some, to, frm = min(SOME, rows - begin), Index(0), Index(begin * apart)
+        for _ in range(some):
             for j in range(Index(q)):
                 wide[to + j] = F[frm + j]
             to, frm = to + Index(across), frm + Index(apart)
         for j in range(q, r):
             to = Index(j)
-            for lane in range(Index(begin), Index(begin + SOME)):
+            for lane in range(Index(begin), Index(begin + some)):
                 wide[to] = f[j, lane]
                 to += Index(across)
         for i in range(0, r, ROWS):
             left, right = Matrix(wide, i, 1, across), Matrix(wide, i, across, 1)
-            add_product(Matrix(G, i * across + i, across, 1), left, right, min(ROWS, r - i), SOME, across - i)
+            add_product(Matrix(G, i * across + i, across, 1), left, right, min(ROWS, r - i), some, across - i)
 
 
 @leaf

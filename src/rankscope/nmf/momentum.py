@@ -8,7 +8,7 @@ the step is undone, β and its cap shrink, and the next iteration is a plain one
 Reference: Ang & Gillis 2019, Neural Computation 31(2), doi:10.1162/neco_a_01157, arXiv:1805.06604 (E-NMF).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from torch import Tensor
@@ -43,17 +43,12 @@ class Momentum:
         small = zip(chain.factors[1:], self.before, strict=True)
         return Chain((chain.first, *(F.lerp(old, -self.beta).clamp_(min=0) for F, old in small)))
 
-    def carried(self, chain: Chain) -> Self:
+    def carried(self, chain: Chain) -> "Momentum":
         """After an iteration from ``chain`` that was kept."""
         if self.before is None:
-            return replace(self, before=chain.factors[1:])
-        return replace(
-            self,
-            beta=min(self.cap, GROWTH * self.beta),
-            cap=min(1.0, CAP_GROWTH * self.cap),
-            before=chain.factors[1:],
-        )
+            return Momentum(self.beta, self.cap, chain.factors[1:])
+        return Momentum(min(self.cap, GROWTH * self.beta), min(1.0, CAP_GROWTH * self.cap), chain.factors[1:])
 
-    def restarted(self) -> Self:
+    def restarted(self) -> "Momentum":
         """After an iteration that was undone."""
-        return replace(self, beta=self.beta / SHRINK, cap=self.beta, before=None)
+        return Momentum(self.beta / SHRINK, self.beta, None)

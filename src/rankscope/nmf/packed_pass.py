@@ -12,14 +12,12 @@ import numpy as np
 
 from rankscope.compiled import Array, Index, Integers, compiled, leaf
 from rankscope.nmf.columns import see
-from rankscope.nmf.tiles import FOLD, LANES, fold_columns, tile_width, width_of
+from rankscope.nmf.tiles import FOLD, LANES, WHOLE, fold_columns, share_of, tile_width, width_of
 from rankscope.rows import ROWS, add_inner, add_outer, load_rows, rows_from, store_rows
 from rankscope.vectors import BYTES, ONE, THREE, TWO, load, store
 
 ENOUGH = 2**16
 """Entries of A that are worth another thread."""
-WHOLE = 16
-"""Rows and columns are divided at multiples of it, so that shares are of whole vectors."""
 
 
 class Packed(NamedTuple):
@@ -67,13 +65,6 @@ def _pack(A: Array, entries: Array, numbers: Integers, begins: Integers) -> int:
                     place += 1
             begins[part, group + 1] = place
     return place
-
-
-@leaf
-def share_of(part: int, parts: int, n: int) -> tuple[int, int]:
-    """Where a share of n rows or columns begins and ends: at whole vectors."""
-    vectors = (n + WHOLE - 1) // WHOLE
-    return part * vectors // parts * WHOLE, min((part + 1) * vectors // parts * WHOLE, n)
 
 
 @leaf

@@ -9,16 +9,18 @@ import numpy as np
 
 from rankscope.addresses import at
 from rankscope.compiled import Array, compiled, inner, leaf
-from rankscope.nmf.column_pass import move_columns
+from rankscope.nmf.column_pass import go_beyond, move_columns
 from rankscope.nmf.row_pass import move_rows
-from rankscope.nmf.rules.rule import COORDINATES, Move
+from rankscope.nmf.rules.rule import Move
 
 
 @compiled
 def turn(
-    A: Array,
     like: Array,
+    m: int,
+    n: int,
     r: int,
+    A: int,
     X: int,
     H: int,
     before: int,
@@ -34,12 +36,12 @@ def turn(
     measure: bool,
     team: int,
 ) -> tuple[float, float, float, float, float, float]:
-    """Both factors after one iteration, and what is read off them. All but A is given by address.
+    """Both factors after one iteration, and what is read off them. Matrices are given by address.
 
     Args:
-        A: (m×n), contiguous.
         like: of the factors' kind.
-        r: the rank.
+        m, n, r: the rows and columns of A, and the rank.
+        A: (m×n).
         X: F before, transposed (r×m).
         H: (r×n).
         before: H an iteration earlier (r×n).
@@ -58,11 +60,11 @@ def turn(
     Returns:
         ⟨S, H⟩ and ½‖A − F H‖² − ½‖A‖² in float64, then ‖v‖² and ‖C‖² of F, and those of H; 0 where not wanted.
     """
-    (m, n), wide = A.shape, np.empty(0)
+    wide = np.empty(0)
     factors = at(X, (r, m), like), at(H, (r, n), like), at(before, (r, n), like)
     room = at(moved, (r, m), like), at(after, (r, n), like), at(S, (r, n), like)
     grams = at(G, (r, r), wide), at(Q, (r, r), wide)
-    return _turn(A, factors, beta, first, last, penalties, measure, room, grams, team)
+    return _turn(at(A, (m, n), like), factors, beta, first, last, penalties, measure, room, grams, team)
 
 
 @inner
@@ -81,9 +83,7 @@ def _turn(
     (X, H, before), (moved, R, S), (G, Q) = factors, room, grams
     l1_first, l2_first, l1_last, l2_last = penalties
     start = np.empty_like(H)
-    _go_beyond(H, before, beta, start)
-    stay = Move(COORDINATES, 0, 0.0)
-    move_columns(start, G, start, 0.0, stay, False, R, Q, team)
+    go_beyond(H, before, beta, start, Q, team)
     _add_to_diagonal(Q, l2_first)
     violation, scale = move_rows(A, 0, start, Q, l1_first, X, moved, first, measure, S, G, team)
     curvature = G.copy()
@@ -94,15 +94,6 @@ def _turn(
         for j in range(len(G)):
             square += G[i, j] * Q[i, j]
     return inner, 0.5 * square - inner, violation, scale, slope, against
-
-
-@leaf
-def _go_beyond(H: Array, before: Array, beta: float, start: Array) -> None:
-    step, zero = H.dtype.type(beta), H.dtype.type(0)
-    for i in range(H.shape[0]):
-        for j in range(H.shape[1]):
-            to = H[i, j] + step * (H[i, j] - before[i, j])
-            start[i, j] = zero if to < zero else to
 
 
 @leaf

@@ -146,14 +146,15 @@ def move_pair(
     """One iteration from F (m×r) and [H + β (H − before)]₊ (r×n), where it is compiled as a whole (``one_pass``)."""
     from rankscope.nmf.pair_pass import turn  # noqa: PLC0415  the compiler is loaded when it is needed
 
-    X, last, further = (tensor.contiguous() for tensor in (F.mT, H, before))
-    moved, after, S, G = _lying(H, len(F)), torch.empty_like(last), torch.empty_like(last), _gram_like(H)
-    Q = torch.empty_like(G)
+    (m, n), r, like = blocks.shape, H.shape[0], LIKE[H.dtype]
+    A = blocks.filled(F, H).whole
+    given = A, _as_rows(F), H.contiguous(), before.contiguous()
+    moved, after, S = results = _room(r, m, like.dtype), _room(r, n, like.dtype), _room(r, n, like.dtype)
+    G, Q = grams = _room(r, r), _room(r, r)
+    first, places = moved.mT, [tensor.data_ptr() for tensor in (*given, *results, *grams)]
     weights = tuple(weight for penalty in penalties for weight in (penalty.l1, penalty.l2))
-    A = blocks.filled(F, H).rows(blocks.stretches[0]).numpy()
-    places = [tensor.data_ptr() for tensor in (X, last, further, moved, after, S, G, Q)]
-    inner, level, *residuals = turn(A, LIKE[H.dtype], len(H), *places, beta, *moves, weights, measure, blocks.team)
-    return Pair(moved.mT, after, S, G, Q, inner, level, tuple(residuals))
+    inner, level, *residuals = turn(like, m, n, r, *places, beta, *moves, weights, measure, blocks.team)
+    return Pair(first, after, S, G, Q, inner, level, tuple(residuals))
 
 
 def one_pass(blocks: RowBlocks, R: Tensor) -> bool:
@@ -263,11 +264,19 @@ def inner_product(S: Tensor, R: Tensor) -> Tensor:
 
 
 def _lying(R: Tensor, m: int) -> Tensor:
-    """An r×m matrix like R (r×n), not filled. numpy's memory can be used again as a whole; torch's is aligned, so that
-    what is freed does not fit the next of its size, and a fit would keep several."""
-    if R.device.type != "cpu":
-        return R.new_empty(len(R), m)
-    return torch.from_numpy(np.empty((len(R), m), R.numpy().dtype))
+    """An r×m matrix like R (r×n), not filled."""
+    return _room(len(R), m, LIKE[R.dtype].dtype) if R.device.type == "cpu" else R.new_empty(len(R), m)
+
+
+def _room(rows: int, columns: int, dtype: Any = np.float64) -> Tensor:
+    """A matrix on the CPU, not filled. numpy's memory can be used again as a whole; torch's is aligned, so that what is
+    freed does not fit the next of its size, and a fit would keep several."""
+    return torch.from_numpy(np.empty((rows, columns), dtype))
+
+
+def _as_rows(F: Tensor) -> Tensor:
+    """What lies in memory as Fᵀ does, row after row: F itself where its columns lie so."""
+    return F if F.stride() == (1, F.shape[0]) else F.mT.contiguous()
 
 
 def _gram_like(R: Tensor) -> Tensor:

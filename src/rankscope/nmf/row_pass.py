@@ -24,9 +24,8 @@ from rankscope.nmf.lanes import (
     load_lanes,
     move_lanes,
     parts_of,
+    product_of,
     room_for_lanes,
-    share_of,
-    square_of,
     store_lanes,
     to_lanes,
     violation_of,
@@ -40,6 +39,7 @@ from rankscope.nmf.tiles import (
     inner_product,
     laid,
     room_for_rows,
+    share_of,
     symmetric,
     to_rows,
 )
@@ -116,7 +116,7 @@ def _move_rows(
 ) -> None:
     r, n = R.shape
     q = r - rest_of(r, A.itemsize)
-    flat, directions, curvature = A.reshape(A.size), laid(R[:q].T), Q.astype(A.dtype)
+    flat, directions, curvature = A.reshape(A.size), laid(R, q), Q.astype(A.dtype)
     columns, x, spare, c = (
         room_for_columns(R),
         room_for_lanes(r, A.dtype),
@@ -138,12 +138,12 @@ def _move_rows(
         load_lanes(X, at + start, lanes, x)
         if measure:
             violation += violation_of(x, c, curvature, l1, lanes, spare)
-            scale += square_of(c, r, lanes)
-        y = move_lanes(x, c, curvature, l1, move, spare)
+            scale += product_of(c, c, r, lanes)
+        y = move_lanes(x, c, curvature, l1, move, lanes, spare)
         store_lanes(y, lanes, moved, at + start)
         to_rows(y, q, F)
         add_left(flat, start, lanes, n, columns, F, sums, y, rest, far)
-        add_gram(F, q, y, wide, G)
+        add_gram(F, q, y, lanes, wide, G)
         if (start - begin) // LANES % FOLD == FOLD - 1:
             fold(sums, rest, S)
     fold(sums, rest, S)
@@ -185,7 +185,7 @@ def _evaluate_rows(
 ) -> None:
     (q, n), r = R.shape, len(X)
     s, u = q - rest_of(q, A.itemsize), r - rest_of(r, A.itemsize)
-    flat, directions, weights = A.reshape(A.size), laid(R[:s].T), between.astype(A.dtype)
+    flat, directions, weights = A.reshape(A.size), laid(R, s), between.astype(A.dtype)
     columns, x, c = room_for_columns(R), room_for_lanes(r, A.dtype), room_for_lanes(q, A.dtype)
     products, F, product = room_for_rows(s, A), room_for_rows(u, A), room_for_rows(s, A)
     sums, rest = aligned_zeros(len(directions), R), room_for_rest(q - s, R)
@@ -207,7 +207,7 @@ def _evaluate_rows(
             continue
         load_lanes(X, at + start, lanes, x)
         to_rows(x, u, F)
-        add_gram(F, u, x, wide, G)
+        add_gram(F, u, x, lanes, wide, G)
         if between.size:
             combine(weights, x, c)
             to_rows(c, s, product)
@@ -244,7 +244,7 @@ def _solve_rows(
 ) -> None:
     r, n = R.shape
     q = r - rest_of(r, A.itemsize)
-    flat, directions, curvature = A.reshape(A.size), laid(R[:q].T), Q.astype(A.dtype)
+    flat, directions, curvature = A.reshape(A.size), laid(R, q), Q.astype(A.dtype)
     columns, x, spare, c = (
         room_for_columns(R),
         room_for_lanes(r, A.dtype),
@@ -259,10 +259,10 @@ def _solve_rows(
         products[:] = 0
         add_products(flat, start, lanes, n, columns, directions, products, R, c, far)
         to_lanes(products, q, lanes, c)
-        enough = tolerance**2 * square_of(c, r, lanes)
+        enough = tolerance**2 * product_of(c, c, r, lanes)
         x[:] = 0
         for _ in range(0, sweeps, SWEEPS_PER_CHECK):
-            x = move_lanes(x, c, curvature, l1, some, spare)
+            x = move_lanes(x, c, curvature, l1, some, lanes, spare)
             if violation_of(x, c, curvature, l1, lanes, spare) <= enough:
                 break
         store_lanes(x, lanes, X, at + start)
@@ -288,7 +288,7 @@ def squared_residual(A: Array, at: int, R: Array, X: Array, team: int) -> float:
 
 @inner
 def _squared_residual(part: int, A: Array, at: int, R: Array, X: Array, totals: Array) -> None:
-    (r, n), total, whole = R.shape, 0.0, laid(R)
+    (r, n), total, whole = R.shape, 0.0, laid(R.T.copy(), R.shape[1])
     across = len(whole) // r
     F, product = np.zeros(ROWS * r), np.zeros(ROWS * across)
     every = np.arange(r).astype(np.int32)

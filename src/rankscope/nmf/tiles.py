@@ -14,10 +14,19 @@ from rankscope.vectors import BYTES, ONE, WIDE, lanes, load, plus, store, turn_s
 
 LANES = 128
 """Rows of A that are taken at a time: few enough to stay in the second cache level."""
+WHOLE = 16
+"""Rows and columns are divided at multiples of it, so that shares are of whole vectors."""
 FEWEST = 1 if WIDE else 2
 """Vectors of a tile: sums of fewer would wait for each other."""
 FOLD = 8
 """Groups of lanes after which sums in single precision are put aside, so that they stay small."""
+
+
+@leaf
+def share_of(part: int, parts: int, n: int) -> tuple[int, int]:
+    """Where a share of n rows or columns begins and ends: at whole vectors."""
+    vectors = (n + WHOLE - 1) // WHOLE
+    return part * vectors // parts * WHOLE, min((part + 1) * vectors // parts * WHOLE, n)
 
 
 @inner
@@ -40,24 +49,21 @@ def tile_width(left: int, itemsize: int) -> int:
 
 
 @inner
-def laid(B: Array) -> Array:
-    """B (p×q) in tiles, one after another: of each, the rows."""
-    whole = aligned_zeros(len(B) * width_of(B.shape[1], B.itemsize), B)
-    lay(B, whole)
+def laid(R: Array, q: int) -> Array:
+    """The first q rows of R (…×n) as columns, in tiles, one after another: of each, the rows."""
+    n = R.shape[1]
+    whole = aligned_zeros(n * width_of(q, R.itemsize), R)
+    lay(R, q, 0, n, whole)
     return whole
 
 
 @leaf
-def lay(B: Array, whole: Array) -> None:
-    """B (p×q) into such room, which holds zeros beyond."""
-    p, q = B.shape
-    across, at = len(whole) // p, 0
+def lay(R: Array, q: int, begin: int, many: int, whole: Array) -> None:
+    """So many columns of R from ``begin`` on, of its first q rows, into such room, which holds zeros beyond."""
+    flat, n, across, at = R.reshape(R.size), R.shape[1], len(whole) // many, 0
     while at < across:
-        width = tile_width(across - at, B.itemsize)
-        for begin in range(0, p, LANES):  # Few rows at a time, which stay in the first cache level.
-            for k in range(at, min(at + width, q)):
-                for i in range(begin, min(begin + LANES, p)):
-                    whole[at * p + i * width + k - at] = B[i, k]
+        width = tile_width(across - at, R.itemsize)
+        turn(Matrix(whole, at * many, width, 1), Matrix(flat, at * n + begin, n, 1), min(width, q - at), many)
         at += width
 
 
