@@ -13,7 +13,9 @@ processors, for wide factors, and for rules that have no compiled form.
 """
 
 import platform
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -144,17 +146,22 @@ def move_pair(
     measure: bool,
 ) -> Pair:
     """One iteration from F (m×r) and [H + β (H − before)]₊ (r×n), where it is compiled as a whole (``one_pass``)."""
+    (m, n), r, like = blocks.shape, H.shape[0], LIKE[H.dtype]
+    given = blocks.filled(F, H).whole, _as_rows(F), H.contiguous(), before.contiguous()
+    first, after, S = results = _room(m, r, like.dtype, "F"), _room(r, n, like.dtype), _room(r, n, like.dtype)
+    G, Q = grams = _room(r, r), _room(r, r)
+    places = [tensor.data_ptr() for tensor in (*given, *results, *grams)]
+    weights = tuple(weight for penalty in penalties for weight in (penalty.l1, penalty.l2))
+    inner, level, *residuals = _turn()(like, m, n, r, *places, beta, *moves, weights, measure, blocks.team)
+    return Pair(first, after, S, G, Q, inner, level, tuple(residuals))
+
+
+@cache
+def _turn() -> Callable[..., tuple[float, ...]]:
+    """The compiled iteration, asked for once: after a pass an import statement, cold, takes 17 µs."""
     from rankscope.nmf.pair_pass import turn  # noqa: PLC0415  the compiler is loaded when it is needed
 
-    (m, n), r, like = blocks.shape, H.shape[0], LIKE[H.dtype]
-    A = blocks.filled(F, H).whole
-    given = A, _as_rows(F), H.contiguous(), before.contiguous()
-    moved, after, S = results = _room(r, m, like.dtype), _room(r, n, like.dtype), _room(r, n, like.dtype)
-    G, Q = grams = _room(r, r), _room(r, r)
-    first, places = moved.mT, [tensor.data_ptr() for tensor in (*given, *results, *grams)]
-    weights = tuple(weight for penalty in penalties for weight in (penalty.l1, penalty.l2))
-    inner, level, *residuals = turn(like, m, n, r, *places, beta, *moves, weights, measure, blocks.team)
-    return Pair(first, after, S, G, Q, inner, level, tuple(residuals))
+    return turn
 
 
 def one_pass(blocks: RowBlocks, R: Tensor) -> bool:
@@ -268,10 +275,10 @@ def _lying(R: Tensor, m: int) -> Tensor:
     return _room(len(R), m, LIKE[R.dtype].dtype) if R.device.type == "cpu" else R.new_empty(len(R), m)
 
 
-def _room(rows: int, columns: int, dtype: Any = np.float64) -> Tensor:
+def _room(rows: int, columns: int, dtype: Any = np.float64, order: Literal["C", "F"] = "C") -> Tensor:
     """A matrix on the CPU, not filled. numpy's memory can be used again as a whole; torch's is aligned, so that what is
     freed does not fit the next of its size, and a fit would keep several."""
-    return torch.from_numpy(np.empty((rows, columns), dtype))
+    return torch.from_numpy(np.empty((rows, columns), dtype, order))
 
 
 def _as_rows(F: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """What may be added to ½‖A − F₁ … F_L‖² for one factor: sparsity, shrinkage, and separation of its rows."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,8 +8,7 @@ from torch import Tensor
 from rankscope.metrics import cosine_separation_loss
 
 
-@dataclass(frozen=True)
-class Penalty:
+class Penalty(NamedTuple):
     """ℓ₁ ΣF + ½ ℓ₂ ‖F‖²_F + w ‖F̂F̂ᵀ − I‖²_F for a factor F ≥ 0, with F̂ its unit rows."""
 
     l1: float = 0.0
