@@ -113,8 +113,20 @@ def aligned_zeros(size: int, A: Array) -> Array:
 def add_up(parts: Array, width: int, whole: Array) -> None:
     """whole ← Σ_k parts_k, matrices; of a part (parts × size) the rows lie one after another, so wide each."""
     for i in range(len(whole)):
-        total = whole[i]
-        for k in range(len(parts)):
-            row = parts[k, i * width : i * width + len(total)]
-            for j in range(len(total)):
-                total[j] = row[j] if k == 0 else total[j] + row[j]
+        _add_up(parts, i * width, whole[i])
+
+
+@leaf
+def add_up_columns(parts: Array, begin: int, end: int, whole: Array) -> None:
+    """The same of some columns, for parts as wide as the whole."""
+    for i in range(len(whole)):
+        _add_up(parts, i * whole.shape[1] + begin, whole[i, begin:end])
+
+
+@leaf
+def _add_up(parts: Array, at: int, total: Array) -> None:
+    """What each part has from there on."""
+    for k in range(len(parts)):
+        row = parts[k, at : at + len(total)]
+        for j in range(len(total)):
+            total[j] = row[j] if k == 0 else total[j] + row[j]

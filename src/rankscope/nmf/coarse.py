@@ -10,7 +10,7 @@ ahead of the exact passes instead of in place of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -69,7 +69,7 @@ def refine(
     drawn = torch.randperm(m, generator=sampling.generator)[: (DRAWS + 1) * sampling.rows].to(blocks.A.device)
     *samples, fresh = drawn.split(sampling.rows)
     share = sampling.rows / m
-    scaled = (penalties[0], *(replace(p, l1=share * p.l1, l2=share * p.l2) for p in penalties[1:]))
+    scaled = (penalties[0], *(p._replace(l1=share * p.l1, l2=share * p.l2) for p in penalties[1:]))
     tried = [
         _learn(blocks.subset(rows), Chain((chain.first[rows], *chain.factors[1:])), rule, scaled) for rows in samples
     ]

@@ -20,7 +20,7 @@ from rankscope.nmf.lanes import (
 )
 from rankscope.nmf.rules.rule import Move
 from rankscope.nmf.tiles import LANES, room_for_rows, share_of, symmetric, to_rows
-from rankscope.rooms import add_up, rooms
+from rankscope.rooms import add_up, add_up_columns, rooms
 from rankscope.team import together
 
 
@@ -44,9 +44,17 @@ def move_columns(
     Returns:
         ⟨C, X⟩ after the move, in float64, ‖v‖², ‖C‖²; 0 where not wanted.
     """
+    return move_columns_for_parts(X, P, np.empty((0, 0), C.dtype), C, l1, move, measure, moved, Q, team)
+
+
+@inner
+def move_columns_for_parts(
+    X: Array, P: Array, Cs: Array, C: Array, l1: float, move: Move, measure: bool, moved: Array, Q: Array, team: int
+) -> tuple[float, float, float]:
+    """The same, where C is yet to be the sum of parts Cs, if there are any: each thread adds up its own columns."""
     parts = parts_of(X.shape[1], team)
     Qs, sums = rooms(parts, Q.size, Q), np.zeros((parts, 3))
-    together(_move_columns, parts, team, (X, P, C, l1, move, measure, moved, Qs, sums))
+    together(_move_columns, parts, team, (X, P, Cs, C, l1, move, measure, moved, Qs, sums))
     if Q.size:
         add_up(Qs, len(Q), Q)
     inner, violation, scale = 0.0, 0.0, 0.0
@@ -57,13 +65,25 @@ def move_columns(
 
 @inner
 def _move_columns(
-    k: int, X: Array, P: Array, C: Array, l1: float, move: Move, measure: bool, moved: Array, Qs: Array, sums: Array
+    k: int,
+    X: Array,
+    P: Array,
+    Cs: Array,
+    C: Array,
+    l1: float,
+    move: Move,
+    measure: bool,
+    moved: Array,
+    Qs: Array,
+    sums: Array,
 ) -> None:
     (r, n), curvature = X.shape, P.astype(X.dtype)
     x, spare, c = room_for_lanes(r, X.dtype), room_for_lanes(r, X.dtype), room_for_lanes(r, X.dtype)
     F, (Q, wide) = room_for_rows(r, X), room_for_gram(r, Qs)
     inner, violation, scale = 0.0, 0.0, 0.0
     begin, end = share_of(k, len(sums), n)
+    if len(Cs):
+        add_up_columns(Cs, begin, end, C)
     for start in range(begin, end, LANES):
         lanes = min(LANES, end - start)
         load_lanes(X, start, lanes, x)
@@ -94,18 +114,16 @@ def go_beyond(X: Array, before: Array, beta: float, start: Array, Q: Array, team
 @inner
 def _go_beyond(k: int, X: Array, before: Array, beta: float, start: Array, Qs: Array) -> None:
     (r, n), step, zero = X.shape, X.dtype.type(beta), X.dtype.type(0)
-    x, y = room_for_lanes(r, X.dtype), room_for_lanes(r, X.dtype)
-    F, (Q, wide) = room_for_rows(r, X), room_for_gram(r, Qs)
+    x, F, (Q, wide) = room_for_lanes(r, X.dtype), room_for_rows(r, X), room_for_gram(r, Qs)
     begin, end = share_of(k, len(Qs), n)
+    for j in range(r):
+        now, then, to = X[j, begin:end], before[j, begin:end], start[j, begin:end]
+        for i in range(end - begin):
+            value = now[i] + step * (now[i] - then[i])
+            to[i] = zero if value < zero else value
     for first in range(begin, end, LANES):
         lanes = min(LANES, end - first)
-        load_lanes(X, first, lanes, x)
-        load_lanes(before, first, lanes, y)
-        for j in range(r):
-            for lane in range(LANES):
-                to = x[j, lane] + step * (x[j, lane] - y[j, lane])
-                x[j, lane] = zero if to < zero else to
-        store_lanes(x, lanes, start, first)
+        load_lanes(start, first, lanes, x)
         to_rows(x, r, F)
         add_gram(F, r, x, lanes, wide, Q)
     symmetric(Q, Qs[k, : r * r].reshape(r, r))

@@ -9,9 +9,11 @@ import numpy as np
 
 from rankscope.addresses import at
 from rankscope.compiled import Array, compiled, inner, leaf
-from rankscope.nmf.column_pass import go_beyond, move_columns
-from rankscope.nmf.row_pass import move_rows
+from rankscope.nmf.column_pass import go_beyond, move_columns_for_parts
+from rankscope.nmf.lanes import parts_of
+from rankscope.nmf.row_pass import move_rows_into_parts
 from rankscope.nmf.rules.rule import Move
+from rankscope.rooms import rooms
 
 
 @compiled
@@ -85,10 +87,11 @@ def _turn(
     start = np.empty_like(H)
     go_beyond(H, before, beta, start, Q, team)
     _add_to_diagonal(Q, l2_first)
-    violation, scale = move_rows(A, 0, start, Q, l1_first, X, moved, first, measure, S, G, team)
+    Ss = rooms(parts_of(len(A), team), S.size, S)
+    violation, scale = move_rows_into_parts(A, 0, start, Q, l1_first, X, moved, first, measure, Ss, G, team)
     curvature = G.copy()
     _add_to_diagonal(curvature, l2_last)
-    inner, slope, against = move_columns(start, curvature, S, l1_last, last, measure, R, Q, team)
+    inner, slope, against = move_columns_for_parts(start, curvature, Ss, S, l1_last, last, measure, R, Q, team)
     square = 0.0
     for i in range(len(G)):
         for j in range(len(G)):

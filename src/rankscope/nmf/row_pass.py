@@ -87,10 +87,31 @@ def move_rows(
     Returns:
         ‖v‖², ‖C‖².
     """
-    parts = parts_of(len(A), team)
-    Ss, Gs, residuals = rooms(parts, S.size, S), rooms(parts, G.size, G), np.zeros((parts, 2))
-    together(_move_rows, parts, team, (A, at, R, Q, l1, X, moved, move, measure, Ss, Gs, residuals))
+    Ss = rooms(parts_of(len(A), team), S.size, S)
+    residual = move_rows_into_parts(A, at, R, Q, l1, X, moved, move, measure, Ss, G, team)
     add_up(Ss, S.shape[1], S)
+    return residual
+
+
+@inner
+def move_rows_into_parts(
+    A: Array,
+    at: int,
+    R: Array,
+    Q: Array,
+    l1: float,
+    X: Array,
+    moved: Array,
+    move: Move,
+    measure: bool,
+    Ss: Array,
+    G: Array,
+    team: int,
+) -> tuple[float, float]:
+    """The same, where S is left in parts, one for each part of the rows, which are not yet added up."""
+    parts = len(Ss)
+    Gs, residuals = rooms(parts, G.size, G), np.zeros((parts, 2))
+    together(_move_rows, parts, team, (A, at, R, Q, l1, X, moved, move, measure, Ss, Gs, residuals))
     add_up(Gs, G.shape[1], G)
     violation, scale = 0.0, 0.0
     for k in range(parts):
