@@ -20,6 +20,8 @@ from racing import Claim, mnist, quiet, random_start, report, squared_error
 from rankscope import NMF
 
 RANK = 20
+WORTH_IT = 1.1
+"""Times as many iterations, for which a run begins anew."""
 Curve = list[tuple[float, float]]
 """(seconds, relative error) as a run goes on."""
 
@@ -66,14 +68,15 @@ def torchnmf(X, W, H, budget: float) -> Curve:
 def nmf_torch(X, W, H, budget: float) -> Curve:
     from nmf import run_nmf  # noqa: PLC0415
 
-    curve, iterations = [], 10
-    while len(curve) < 2 or curve[-1][0] < budget:  # It has no start to go on from: each run begins anew.
+    curve, iterations, more = [], 10, 2.0
+    while more > WORTH_IT:  # It has no start to go on from: each run begins anew, the last one with all of the budget.
         begun = time.perf_counter()
         W, H, _ = run_nmf(X, RANK, algo="halsvar", mode="batch", batch_max_iter=iterations, tol=0, random_state=0)
         curve.append((time.perf_counter() - begun, squared_error(X, np.asarray(W), np.asarray(H))))
         if len(curve) > 1 and curve[-1][1] == curve[-2][1]:
             break  # It stops by itself, and would again.
-        iterations *= 2
+        more = min(2.0, budget / curve[-1][0])
+        iterations = round(more * iterations)
     return curve
 
 
@@ -96,8 +99,11 @@ def first_below(curve: Curve, target: float) -> float:
     return next((seconds for seconds, error in curve if error <= target * (1 + 1e-6)), float("inf"))
 
 
-def race(X, seed: int, budget: float) -> tuple[dict[str, Curve], float]:
-    """Every curve of one start, and our seconds over those of the first peer at the peers' lowest error."""
+def race(X, seed: int, budget: float, *, everybody: bool) -> tuple[dict[str, Curve], float]:
+    """Every curve of one start, and our seconds over those of the first peer at the peers' lowest error.
+
+    The claim is about PEERS; scikit-learn's solvers run with half of the budget where everybody is to be seen.
+    """
     W0, H0 = random_start(X, RANK, seed)
     curves = {}
     for module, run in PEERS.items():
@@ -107,8 +113,9 @@ def race(X, seed: int, budget: float) -> tuple[dict[str, Curve], float]:
         with contextlib.redirect_stdout(io.StringIO()):
             curves[NAMES[module]] = run(X, W0, H0, budget)
     lowest = min((min(error for _, error in curve) for curve in curves.values()), default=0.0)
-    curves["scikit-learn cd"] = scikit_learn(X, W0, H0, budget / 2, "cd")
-    curves["scikit-learn mu"] = scikit_learn(X, W0, H0, budget / 2, "mu")
+    if everybody:
+        curves["scikit-learn cd"] = scikit_learn(X, W0, H0, budget / 2, "cd")
+        curves["scikit-learn mu"] = scikit_learn(X, W0, H0, budget / 2, "mu")
     curves["rankscope hals"] = rankscope(X, W0, H0, budget, lowest if lowest else 0.0)
     peers = [curve for name, curve in curves.items() if name in NAMES.values()]
     fastest = min((first_below(curve, lowest) for curve in peers), default=float("nan"))
@@ -136,13 +143,15 @@ def main(rounds: int = 3, budget: float = 20.0, path: Path | None = None) -> lis
     quiet()
     X = mnist(6_000)
     NMF(RANK, init="random", max_iter=20).fit(X)  # What is compiled is read from its cache once a process.
-    measured = []
+    measured, names = [], []
     for seed in range(rounds):
-        curves, ratio = race(X, seed, budget)
+        drawn = seed == 0 and path is not None
+        curves, ratio = race(X, seed, budget, everybody=drawn)
         measured.append(ratio)
-        if seed == 0 and path is not None:
+        names += [name for name in curves if name not in names]
+        if drawn:
             figure(curves, path)
-    note = f"{budget:g} s for each library; {', '.join(curves)}"
+    note = f"{budget:g} s for each library; {', '.join(names)}"
     return [Claim("6,000×784, r=20: seconds to the peers' lowest error / the first of them", 1 / 3, measured, note)]
 
 
