@@ -9,7 +9,7 @@ from rankscope.weights import Dense, Kronecker, LowRank, Monarch, StructuredLine
 BATCH = 256
 SETTLED = 5
 """Steps after which a layer takes no less time: 64 MB of nn.Linear's leave nothing of a structure's in a cache."""
-WIDTHS = {64: 40, 256: 40, 300: 40, 512: 20, 1024: 8}
+WIDTHS = {64: 40, 256: 40, 300: 40, 512: 40, 1024: 8}
 """And how often a step is timed in a round: squares, what no register divides, and twice a square."""
 
 
