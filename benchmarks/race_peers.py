@@ -72,9 +72,10 @@ def nmf_torch(X, W, H, budget: float) -> Curve:
     while more > WORTH_IT:  # It has no start to go on from: each run begins anew, the last one with all of the budget.
         begun = time.perf_counter()
         W, H, _ = run_nmf(X, RANK, algo="halsvar", mode="batch", batch_max_iter=iterations, tol=0, random_state=0)
-        curve.append((time.perf_counter() - begun, squared_error(X, np.asarray(W), np.asarray(H))))
-        if len(curve) > 1 and curve[-1][1] == curve[-2][1]:
-            break  # It stops by itself, and would again.
+        took, error = time.perf_counter() - begun, squared_error(X, np.asarray(W), np.asarray(H))
+        if curve and error == curve[-1][1]:
+            break  # It stopped by itself, and would again.
+        curve.append((took, error))
         more = min(2.0, budget / curve[-1][0])
         iterations = round(more * iterations)
     return curve
