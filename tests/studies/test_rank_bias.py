@@ -1,6 +1,7 @@
 """A study writes everything down, refuses before it writes, and survives being interrupted."""
 
 import json
+import time
 
 import numpy as np
 import pandas as pd
@@ -189,6 +190,24 @@ def test_interrupted_it_keeps_and_draws_what_was_done(tmp_path, monkeypatch):
     assert run.metrics().groupby("fit", sort=False)["step"].max().to_dict() == {"hals-random": 30, "hals-eye": 8}
     assert "hals-eye/F1" in run.arrays("factors")
     assert "incomplete" in (run.path / "report.html").read_text().lower()
+
+
+def test_what_is_compiled_is_so_before_a_fit_is_timed(tmp_path, monkeypatch):
+    """Each fit takes a step before the first of them begins."""
+    steps, fit = [], NMF.fit
+    monkeypatch.setattr(NMF, "fit", lambda self, X, *args: steps.append(self.max_iter) or fit(self, X, *args))
+    config = RankBiasConfig(rows="0:60", ranks=(3,), solver=("hals", "mu"), max_iter=7, stop="none", out=tmp_path)
+    rank_bias.run(config)
+    assert steps == [1, 1, 7, 7]
+
+
+@pytest.mark.parametrize(("slow", "told"), [(0.0, [rank_bias.STARTING]), (60.0, [])])
+def test_who_waits_for_first_steps_is_told(slow, told, monkeypatch):
+    said = []
+    monkeypatch.setattr(rank_bias, "SLOW", slow)
+    with rank_bias._told_if_slow(said.append):
+        time.sleep(0.3)
+    assert said == told
 
 
 def test_a_killed_run_can_still_be_drawn(grid, tmp_path):

@@ -4,7 +4,10 @@ One call makes one run folder with everything that was seen: histories, factors,
 report.
 """
 
-from collections.abc import Callable
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -28,6 +31,9 @@ from rankscope.studies.settings import configured
 # As for the estimators, but for factors that only a program can give.
 Init = Literal["random", "eye", "nndsvd", "nndsvda"]
 WITHOUT_RATE = ("hals", "mu")
+SLOW = 4.0
+"""Seconds of first steps after which their user is told why."""
+STARTING = "starting: passes are compiled for this processor once, fifteen to thirty seconds for a group of solvers"
 RULES = {
     "ranks": "must be whole numbers",
     "resize": "must be two whole numbers, height and width",
@@ -133,7 +139,8 @@ def run(config: RankBiasConfig, *, progress: bool = False, say: Callable[[str], 
         MissingDataError, CorruptDataError: the data is not here, or damaged.
     """
     problem = read_problem(config)
-    _check(config, problem)
+    with _told_if_slow(say):
+        _check(config, problem)
     folder = Run.create(config.out, "nmf", config=_record(config, problem))
     known = levels(RowBlocks.of(torch.from_numpy(problem.X)), max(config.ranks))
     recorder = Recorder(folder, problem.X, known, first=problem.first)
@@ -181,7 +188,10 @@ def _row_range(rows: str | None, m: int) -> tuple[int, int]:
 
 
 def _check(config: RankBiasConfig, problem: Problem) -> None:
-    """Refuse what no fit could take before anything is written: start every one of them, and take no step."""
+    """Refuse what no fit could take before anything is written: start every one of them, and take one step.
+
+    What is compiled at its first use is so before anything is timed.
+    """
     if config.learning_rate is not None and set(config.solver) <= set(WITHOUT_RATE):
         solvers = ", ".join(config.solver)
         raise ValueError(
@@ -189,10 +199,24 @@ def _check(config: RankBiasConfig, problem: Problem) -> None:
         )
     if config.objective == "layerwise" and len(config.ranks) == 1:
         raise ValueError(f"objective layerwise needs two ranks or more, got {config.ranks[0]}; pass for example 20,10")
-    for solver, init in config.fits().values():
-        model = config.estimator(solver, init)
-        check_settings(model.get_params(deep=False))
-        model.set_params(max_iter=0, stop="none").fit(problem.X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # The fits themselves will warn.
+        for solver, init in config.fits().values():
+            model = config.estimator(solver, init)
+            check_settings(model.get_params(deep=False))
+            model.set_params(max_iter=1, stop="none").fit(problem.X)
+
+
+@contextmanager
+def _told_if_slow(say: Callable[[str], None]) -> Iterator[None]:
+    """A line for who waits, from another thread: while something is compiled, no other line is run."""
+    telling = threading.Timer(SLOW, say, [STARTING])
+    telling.daemon = True
+    telling.start()
+    try:
+        yield
+    finally:
+        telling.cancel()
 
 
 def _record(config: RankBiasConfig, problem: Problem) -> dict[str, Any]:
