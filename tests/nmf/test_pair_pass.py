@@ -15,13 +15,13 @@ from rankscope.nmf.rules import make_rule
 PLAIN, PENALIZED = (Penalty(), Penalty()), (Penalty(l1=0.1, l2=0.2), Penalty(l1=0.3, l2=0.1))
 
 
-def problem(shape=(300, 140), r=7, dtype=torch.float64):
+def problem(shape=(300, 140), r=7, dtype=torch.float64, team=1):
     generator = torch.Generator().manual_seed(0)
     A, W, H, before = (
         torch.rand(size, generator=generator, dtype=dtype)
         for size in (shape, (shape[0], r), (r, shape[1]), (r, shape[1]))
     )
-    return RowBlocks.of(A), Chain((W, H)), Momentum(0.7, 1.0, (before,))
+    return RowBlocks.of(A, among=team), Chain((W, H)), Momentum(0.7, 1.0, (before,))
 
 
 def by_factor(monkeypatch):
@@ -31,8 +31,9 @@ def by_factor(monkeypatch):
 @pytest.mark.parametrize("solver", ["hals", "mu"])
 @pytest.mark.parametrize("penalties", [PLAIN, PENALIZED], ids=["plain", "penalized"])
 @pytest.mark.parametrize("beyond", [False, True])
-def test_one_call_is_both_passes(solver, penalties, beyond, monkeypatch):
-    blocks, chain, momentum = problem()
+@pytest.mark.parametrize("team", [1, 3])
+def test_one_call_is_both_passes(solver, penalties, beyond, team, monkeypatch):
+    blocks, chain, momentum = problem(team=team)
     given = dict(momentum=momentum if beyond else None, measure=True)
     ours, residual = take_turns(blocks, chain, make_rule(solver), penalties, **given)
     by_factor(monkeypatch)
