@@ -76,7 +76,7 @@ def nmf_torch(X, W, H, budget: float) -> Curve:
         if curve and error == curve[-1][1]:
             break  # It stopped by itself, and would again.
         curve.append((took, error))
-        more = min(2.0, budget / curve[-1][0])
+        more = min(2.0, budget / took)
         iterations = round(more * iterations)
     return curve
 

@@ -112,9 +112,8 @@ class State:
 
         Layer-wise, ½ Σ λ_l ‖Z_{l-1} − F_l Z_l‖² − ½ λ₁ ‖A‖² + penalties.
         """
-        penalty = 0.0
-        if penalties != (NO_PENALTY,) * len(penalties):
-            penalty = sum(p.value(F).item() for p, F in zip(penalties, self.chain.factors, strict=True))
+        penalized = zip(penalties, self.chain.factors, strict=True)
+        penalty = sum(p.value(F).item() for p, F in penalized if p != NO_PENALTY)
         if self.level is not None:
             return self.level + penalty
         if self.trace.layers is None:
@@ -245,9 +244,9 @@ def take_turns(
     moves = rule.pair_moves(penalties) if chain.depth == 2 and chain.layers is None else None
     if moves is not None and passes.one_pass(blocks, chain.last):
         return _move_pair(blocks, chain, moves, penalties, momentum=momentum, measure=measure)
-    memory = None
+    memory = None if momentum is None else momentum.carried(chain)
     if momentum is not None:
-        chain, memory = momentum.ahead(chain), momentum.carried(chain)
+        chain = momentum.ahead(chain)
     first, (S, G, *residual) = _move_first(blocks, chain, rule, penalties[0], measure=measure)
     residuals = [_relative(*residual)] if measure else []
     if chain.layers is not None:
@@ -282,9 +281,8 @@ def _move_pair(
     measure: bool,
 ) -> tuple[State, float | None]:
     """The same for two factors, in one call."""
-    before, beta, memory = chain.last, 0.0, None
-    if momentum is not None:
-        (before, beta), memory = momentum.reach(chain), momentum.carried(chain)
+    before, beta = (chain.last, 0.0) if momentum is None else momentum.reach(chain)
+    memory = None if momentum is None else momentum.carried(chain)
     pair = passes.move_pair(blocks, chain.first, chain.last, before, beta, moves, penalties, measure=measure)
     first, last = pair.residuals[:2], pair.residuals[2:]
     after = Chain((pair.F, pair.H), gram=pair.Q)

@@ -67,7 +67,7 @@ def move_first(
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
         given = A_b.numpy(), rows.start, directions, curvature, penalty.l1
-        S, G = terms = R.new_empty(R.shape), _gram_like(R)
+        S, G = terms = R.new_empty(R.shape), _room(len(R), len(R))
         residual = move_rows(*given, X, moved, move, measure, S.numpy(), G.numpy(), blocks.team)
         return (*terms, *map(_number, residual)) if measure else terms
 
@@ -194,7 +194,7 @@ def look(
     X, directions, products, between = _numpy(*given)
 
     def visit_compiled(rows: slice, A_b: Tensor) -> tuple[Tensor, ...]:
-        S, G = R.new_empty(R.shape), R.new_empty(len(X), len(X), dtype=torch.float64)
+        S, G = R.new_empty(R.shape), _room(len(X), len(X))
         given = A_b.numpy(), rows.start, directions, between, X, products
         return S, G, _number(evaluate_rows(*given, S.numpy(), G.numpy(), blocks.team))
 
@@ -284,11 +284,6 @@ def _room(rows: int, columns: int, dtype: Any = np.float64, order: Literal["C", 
 def _as_rows(F: Tensor) -> Tensor:
     """What lies in memory as Fᵀ does, row after row: F itself where its columns lie so."""
     return F if F.stride() == (1, F.shape[0]) else F.mT.contiguous()
-
-
-def _gram_like(R: Tensor) -> Tensor:
-    """Room for R Rᵀ in float64."""
-    return R.new_empty(len(R), len(R), dtype=torch.float64)
 
 
 def _numpy(*tensors: Tensor) -> tuple[Any, ...]:
